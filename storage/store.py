@@ -197,7 +197,7 @@ def _create_only(disk: Disk) -> str | None:
     return str(how)
 
 
-_OURS = {"objects", "steps", "tags", "shards", "tmp", "gc", "vectors", "runs"}
+_OURS = {"objects", "steps", "tags", "shards", "tmp", "gc", "vectors", "runs", "reviews"}
 _FORMAT_ALONE = json.dumps({"format": FORMAT})
 
 
