@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import care, curating, looking, serving, stages
+from cli import caching, care, curating, looking, serving, stages
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
 
@@ -35,6 +35,7 @@ for panel, commands in {
     for command in commands:
         app.command(name=command.__name__.rstrip("_"), rich_help_panel=panel)(command)
 app.add_typer(serving.engine, name="engine", rich_help_panel=CARE)
+app.add_typer(caching.cache, name="cache", rich_help_panel=CARE)
 
 
 def _print_version(wanted: bool) -> None:

@@ -147,18 +147,23 @@ class CallCache:
             return fresh.execute(f"DELETE FROM calls WHERE {where}", list(classes or ())).rowcount
 
     def stats(self) -> dict[str, Any]:
-        """Counts for people: calls, answers, failures by class, tokens, and the file's size."""
+        """Counts for people: calls, answers, failures by class, tokens and cost, in all and per model; the file's size.
+
+        ``cost_usd`` is what the calls cost when they were made; None when any of them had no known price.
+        """
         self.flush()
         rows = self._select(
-            "SELECT coalesce(failure, ''), count(*), sum(prompt_tokens), sum(completion_tokens) FROM calls GROUP BY 1",
+            "SELECT model, coalesce(failure, ''), count(*), sum(prompt_tokens), sum(completion_tokens), "
+            "sum(cost_usd), count(*) - count(cost_usd) FROM calls GROUP BY 1, 2 ORDER BY 1, 2",
             [],
         )
+        models = {name: _figures([row for row in rows if row[0] == name]) for name in dict.fromkeys(r[0] for r in rows)}
+        oldest, newest = self._select("SELECT min(created_at), max(created_at) FROM calls", [])[0]
         return {
-            "calls": sum(row[1] for row in rows),
-            "answers": sum(row[1] for row in rows if not row[0]),
-            "failures": {row[0]: row[1] for row in rows if row[0]},
-            "prompt_tokens": sum(row[2] for row in rows),
-            "completion_tokens": sum(row[3] for row in rows),
+            **_figures(rows),
+            "models": models,
+            "oldest": oldest,
+            "newest": newest,
             "size_bytes": self.path.stat().st_size,
         }
 
@@ -169,6 +174,22 @@ class CallCache:
     def _select(self, sql: str, values: Sequence[Any]) -> list[Any]:
         with self._reading:
             return self._read.execute(sql, values).fetchall()
+
+
+def _figures(rows: Sequence[Any]) -> dict[str, Any]:
+    """Rows of (model, failure, calls, prompt tokens, reply tokens, cost, calls without a price) added up."""
+    failures: dict[str, int] = {}
+    for row in rows:
+        if row[1]:
+            failures[row[1]] = failures.get(row[1], 0) + row[2]
+    return {
+        "calls": sum(row[2] for row in rows),
+        "answers": sum(row[2] for row in rows if not row[1]),
+        "failures": failures,
+        "prompt_tokens": sum(row[3] for row in rows),
+        "completion_tokens": sum(row[4] for row in rows),
+        "cost_usd": None if any(row[6] for row in rows) else sum(row[5] for row in rows),
+    }
 
 
 def connect(path: Path, synchronous: str = "FULL") -> sqlite3.Connection:

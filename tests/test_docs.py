@@ -38,7 +38,7 @@ def test_every_verb_has_help_json_and_a_place_in_the_docs(verb: str) -> None:
     assert command.help
     assert re.search(rf"\b{verb}\b", CLI)
     options = {o for p in command.params for o in p.opts}
-    assert "--json" in options or verb in {"serve", "deploy", "engine"}
+    assert "--json" in options or verb in {"serve", "deploy", "engine", "cache"}
 
 
 def test_exit_codes_in_the_docs_are_those_of_the_errors() -> None:
