@@ -1,4 +1,4 @@
-"""The unions of all backend configs: a file in ``backends/llm``, ``embed`` or ``train`` is a member."""
+"""The unions of all backend configs: a file in ``backends/llm``, ``embed``, ``nli``, ``tune`` or ``train`` is a member."""
 
 import importlib
 import inspect
@@ -58,7 +58,11 @@ if TYPE_CHECKING:  # what callers rely on
     AnyLLM = BackendConfig
     AnyEmbed = BackendConfig
     AnyTrain = BackendConfig
+    AnyNLI = BackendConfig
+    AnyTune = BackendConfig
 else:
     AnyLLM = one_of("backends.llm")
     AnyEmbed = one_of("backends.embed")
     AnyTrain = one_of("backends.train")
+    AnyNLI = one_of("backends.nli")
+    AnyTune = one_of("backends.tune")

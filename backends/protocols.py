@@ -184,6 +184,122 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class NLI(Protocol):
+    """Does a premise entail a hypothesis? A cross-encoder, or a substitute that says so in its identity."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the probabilities: backend, model, revision or weights digest."""
+        ...
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Probabilities of contradiction, neutral and entailment per (premise, hypothesis): float64, (len(pairs), 3)."""
+        ...
+
+
+class Tuning(Protocol):
+    """A proxy model while it learns, its weights in memory. Conversations end with the assistant turn that is learned."""
+
+    def learn(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        weights: Sequence[float] | None = None,
+        epochs: float = 1.0,
+        keep_order: bool = False,
+    ) -> list[float]:
+        """Train on them, only the assistants' tokens counting; the mean loss (nats per token) of each optimizer step.
+
+        ``weights`` multiply the loss of each conversation (mean 1 is usual). The order is a shuffle of the session's
+        own generator, or as given. The learning rate follows the config's schedule over this call; the optimizer's
+        state is kept between calls.
+        """
+        ...
+
+    def losses(self, conversations: Sequence[Sequence[Turn]]) -> list[TokenLogprobs]:
+        """Log-probabilities of the last assistant turn of each, under the weights as they are now."""
+        ...
+
+    def gradients(
+        self, conversations: Sequence[Sequence[Turn]], *, dim: int, rng_seed: int, adam: bool = False
+    ) -> np.ndarray:
+        """Gradient of each conversation's mean loss, projected at random with a seed: float32, (n, dim).
+
+        With ``adam`` the direction in which Adam would move, from the optimizer's moments so far. Equal seeds give
+        equal projections, so that rows of different calls and sessions can be compared.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write safetensors, config, tokenizer and template, as the transformers backend loads them."""
+        ...
+
+
+@runtime_checkable
+class Tuner(Protocol):
+    """Makes small fine-tuned models: proxies to measure data with, and the correctors of CLEAR and SELF-GUIDE."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """The model that is started from (by its weights) and every setting that decides what it learns."""
+        ...
+
+    def start(self, rng_seed: int = 0) -> Tuning:
+        """A fresh session over the untouched base model."""
+        ...
+
+    def tuned(self, conversations: Sequence[Sequence[Turn]], *, rng_seed: int = 0, keep_order: bool = False) -> LLM:
+        """The base model fine-tuned on these conversations for the config's epochs, as a language model.
+
+        Equal input gives the same model. Behind ``using.tune`` the weights are kept in the store and the replies in the
+        call cache: nothing is trained before the first reply that is not known yet.
+        """
+        ...
+
+    def untuned(self) -> LLM:
+        """The base model itself, to compare with."""
+        ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """Code written by a model, to be run in the sandbox: Python source, its standard input, and its ceilings."""
+
+    source: str
+    stdin: str = ""
+    seconds: float = 5.0  # of wall time
+    memory_bytes: int = 512 * 2**20
+    output_bytes: int = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program ended. ``exit_code`` is None when it was ended from outside; ``ended_by`` says by which ceiling."""
+
+    exit_code: int | None
+    stdout: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+    ended_by: Literal["", "time", "memory", "output", "processes", "files", "forbidden"] = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ran through and said 0."""
+        return self.exit_code == 0 and not self.ended_by
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    """Runs generated code without network, without a writable file system outside its own folder, within ceilings."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides how a program ends: kind of confinement, Python version, ceilings."""
+        ...
+
+    def run(self, programs: Sequence[Program]) -> list[Ran]:
+        """One result per program, in order."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What a training run left behind."""

@@ -35,7 +35,9 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
     sources = {name: ingest(name, source, bench) for name, source in recipe.sources.items()}
     pools = {name: ref for name, ref in sources.items() if recipe.sources[name].role == "pool"}
     for step in recipe.generate:
-        pools[step.name] = generate_examples(step.name, sources[step.seeds], step.by, bench)
+        sources[step.name] = generate_examples(step.name, sources[step.seeds], step.by, bench)
+        if step.keep:
+            pools[step.name] = sources[step.name]
 
     pool = gather(pools, bench)
     for method in recipe.dedup:
@@ -44,12 +46,12 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
         pool = filter_examples(pool, method, bench)
     if recipe.decontaminate:
         pool = decontaminate_examples(pool, recipe.decontaminate.benchmarks, recipe.decontaminate.by, bench)
-    if recipe.rank:
-        ranking = rank_examples(pool, sources.get(recipe.target or ""), recipe.rank, bench)
-        if recipe.select:
-            pool = select_examples(pool, ranking, recipe.select, bench)
+    target = sources.get(recipe.target or "")
+    ranking = rank_examples(pool, target, recipe.rank, bench) if recipe.rank else None
+    if recipe.select:
+        pool = select_examples(pool, ranking, recipe.select, bench)
     if recipe.mix:
-        pool = mix_sources(pool, recipe.mix, bench)
+        pool = mix_sources(pool, recipe.mix, bench, target)
 
     dataset = publish(recipe.name, pool, recipe.decontaminate, bench, recipe.model_dump(mode="json"))
     if recipe.finetune:

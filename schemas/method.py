@@ -1,7 +1,7 @@
 """A method is a frozen config that can run: one file, one class, one verb."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from backends.protocols import LLM, Embedder
+from backends.protocols import LLM, NLI, Embedder, Sandbox, Tuner
 from schemas.lineage import Rule
 
 
@@ -25,17 +25,42 @@ def silent(done: int, total: int, note: str = "") -> None:
     """Progress that nobody watches."""
 
 
+class Once(Protocol):
+    """Durable results of expensive measurements (proxy runs), so that a killed step goes on where it was."""
+
+    def __call__(self, what: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What ``make`` gave for this ``what`` the first time, in this run or an earlier one; both are JSON values.
+
+        ``what`` must name everything that decides the result (ids or content hashes, settings, engines' identities).
+        """
+        ...
+
+
+def unremembered(what: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Every time anew."""
+    return make()
+
+
 @dataclass(frozen=True)
 class Using:
-    """The engines a method may call; the ones it did not name in ``needs`` are absent and raise when touched."""
+    """The engines a method may call; the ones it did not name in ``needs`` are absent and raise when touched.
+
+    ``once`` remembers measurements durably; every method may use it.
+    """
 
     _llm: LLM | None = None
     _embed: Embedder | None = None
     progress: Progress = silent
+    _judge: LLM | None = None
+    _student: LLM | None = None
+    _nli: NLI | None = None
+    _tune: Tuner | None = None
+    _sandbox: Sandbox | None = None
+    once: Once = unremembered
 
     @property
     def llm(self) -> LLM:
-        """The language model; the method must name ``llm`` in ``needs``."""
+        """The language model that writes (the teacher); the method must name ``llm`` in ``needs``."""
         assert self._llm is not None, "a method that calls the language model names 'llm' in `needs`"
         return self._llm
 
@@ -44,6 +69,36 @@ class Using:
         """The embedder; the method must name ``embed`` in ``needs``."""
         assert self._embed is not None, "a method that embeds names 'embed' in `needs`"
         return self._embed
+
+    @property
+    def judge(self) -> LLM:
+        """The language model that judges; the recipe's ``llm`` where it names no other."""
+        assert self._judge is not None, "a method that asks a judge names 'judge' in `needs`"
+        return self._judge
+
+    @property
+    def student(self) -> LLM:
+        """The model that is to be trained on the result, to score under; the recipe's ``llm`` where it names no other."""
+        assert self._student is not None, "a method that scores under the target model names 'student' in `needs`"
+        return self._student
+
+    @property
+    def nli(self) -> NLI:
+        """Entailment between two texts."""
+        assert self._nli is not None, "a method that asks for entailment names 'nli' in `needs`"
+        return self._nli
+
+    @property
+    def tune(self) -> Tuner:
+        """Makes small fine-tuned models."""
+        assert self._tune is not None, "a method that fine-tunes a proxy names 'tune' in `needs`"
+        return self._tune
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Runs generated code, and nothing else does."""
+        assert self._sandbox is not None, "a method that runs generated code names 'sandbox' in `needs`"
+        return self._sandbox
 
 
 @dataclass(frozen=True)
@@ -163,13 +218,14 @@ class RankMethod(Method):
 
 
 class SelectMethod(Method):
-    """Cuts a ranked pool to a budget."""
+    """Cuts a pool to a budget: by a ranking, or, with ``ranked`` false, by looking at the set itself (coverage)."""
 
     stage: ClassVar[str] = "select"
+    ranked: ClassVar[bool] = True
 
     @abstractmethod
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """VERDICTS for ``pool``, given its SCORES; ties are broken by id."""
+        """VERDICTS for ``pool``, given its SCORES (all null where there is no ranking); ties are broken by id."""
 
     def rules(self) -> Sequence[Rule]:
         """See ``JudgeMethod.rules``."""
@@ -187,13 +243,25 @@ class Blend:
     weights: Mapping[str, float]
     take: Mapping[str, int]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    runs: pl.DataFrame | None = None  # one row per proxy run: w_<pool> …, rng_seed, loss_<target group> …; a sidecar
 
 
 class MixMethod(Method):
-    """Finds how much of each pool goes in."""
+    """Finds how much of each pool goes in.
+
+    ``aims`` says that it measures on the recipe's target set; the step's identity then has that set among its inputs.
+    """
 
     stage: ClassVar[str] = "mix"
+    aims: ClassVar[bool] = False
 
     @abstractmethod
-    def weigh(self, pools: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator) -> Blend:
-        """Weights and counts for named pools (EXAMPLES columns)."""
+    def weigh(
+        self,
+        pools: Mapping[str, pl.DataFrame],
+        *,
+        using: Using,
+        rng: np.random.Generator,
+        target: pl.DataFrame | None = None,
+    ) -> Blend:
+        """Weights and counts for named pools (EXAMPLES columns); ``target`` is given to methods that aim."""

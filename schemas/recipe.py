@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from backends.config import AnyEmbed, AnyLLM, AnyTrain
+from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnyTrain, AnyTune
 from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
@@ -50,7 +50,10 @@ class Generation(Strict):
     """New examples, written by a teacher from seed examples, as a pool of its own."""
 
     name: str = Field("synthetic", description="name of the pool that the new examples form")
-    seeds: str = Field(description="the source whose examples are shown to the teacher")
+    seeds: str = Field(description="the source, or an earlier `generate` step, whose examples are worked from")
+    keep: bool = Field(
+        True, description="whether the new examples are candidates themselves, not only seeds of later steps"
+    )
     by: AnyGenerate
 
 
@@ -99,8 +102,18 @@ class Budget(Strict):
 class BackendChoices(Strict):
     """The engines. A method that needs one which is not given is a mistake that ``check`` reports."""
 
-    llm: AnyLLM | None = None
-    embed: AnyEmbed | None = None
+    llm: AnyLLM | None = Field(default=None, description="writes: the teacher")
+    judge: AnyLLM | None = Field(default=None, description="judges answers and texts; `llm` where it is not given")
+    student: AnyLLM | None = Field(
+        default=None, description="the model that will be trained, to score under; `llm` if not given"
+    )
+    embed: AnyEmbed | None = Field(default=None, description="texts to vectors")
+    nli: AnyNLI | None = Field(default=None, description="entailment between two texts")
+    tune: AnyTune | None = Field(default=None, description="fine-tunes small proxies to measure or correct with")
+
+    def named(self, need: str) -> Any:
+        """The config behind a name in a method's ``needs``, or None."""
+        return getattr(self, need, None) or (self.llm if need in ("judge", "student") else None)
 
 
 class Recipe(Strict):
@@ -143,8 +156,10 @@ class Recipe(Strict):
                 found.append(str(error))
         names = ", ".join(sorted(self.sources))
         for i, step in enumerate(self.generate):
-            if step.seeds not in self.sources:
-                found.append(f"generate.{i}.seeds: no source {step.seeds!r}; sources: {names}")
+            earlier = [g.name for g in self.generate[:i]]
+            if step.seeds not in self.sources and step.seeds not in earlier:
+                known = names + (f"; earlier steps: {', '.join(earlier)}" if earlier else "")
+                found.append(f"generate.{i}.seeds: no source {step.seeds!r}; sources: {known}")
             if step.name in self.sources:
                 found.append(f"generate.{i}.name: {step.name!r} is already a source; choose another name")
         for place, target in (("target", self.target), ("evaluate.target", self.evaluate and self.evaluate.target)):
@@ -154,11 +169,11 @@ class Recipe(Strict):
                 found.append(f"{place}: source {target!r} has role {self.sources[target].role!r}; it must be 'target'")
         if not self.generate and not any(s.role == "pool" for s in self.sources.values()):
             found.append("sources: none has role 'pool' and nothing is generated, so there is nothing to curate")
-        if self.select and not self.rank:
+        if self.select and self.select.ranked and not self.rank:
             found.append("select: there is no ranking to cut; add `rank: {method: uniform}` or another")
         for place, method in self.methods():
             for need in sorted(method.needs):
-                if getattr(self.backends, need) is None:
+                if self.backends.named(need) is None:
                     found.append(f"{place}: {method.name} needs a backend; add `backends: {{{need}: …}}`")
         return found
 

@@ -2,22 +2,24 @@
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from backends.config import AnyEmbed, AnyLLM
-from backends.protocols import LLM, Embedder, Meter, Reply, Request, ScoreRequest, TokenLogprobs
+from backends.protocols import LLM
 from schemas.identity import canonical_json
 from schemas.method import Method, Progress, Using
 from schemas.recipe import BackendChoices, Budget, Recipe
 from storage.calls import CachedLLM, CallCache
+from storage.measured import Measured
 from storage.runs import account_of, new_run_id
 from storage.store import Store
 from storage.vectors import CachedEmbedder
+from tasks.engines import LazyEmbedder, LazyLLM, LazyNLI, LazySandbox, StoredTuner
 
 
 class Bench(BaseModel):
@@ -36,7 +38,13 @@ class Bench(BaseModel):
 
     def identities(self, needs: frozenset[str]) -> dict[str, Any]:
         """Identity of each backend that a method needs, without opening it."""
-        return {need: dict(_config(self.backends, need).identity()) for need in sorted(needs)}
+        return {need: dict(self.config(need).identity()) for need in sorted(needs)}
+
+    def config(self, need: str) -> Any:
+        """The config behind a name in ``needs``."""
+        config = self.backends.named(need)
+        assert config is not None, f"Recipe validation lets no method through that needs {need} without a backend"
+        return config
 
     def rng(self, method: Mapping[str, Any]) -> np.random.Generator:
         """A generator that depends on the recipe's seed and the method, not on the data: growth elsewhere changes nothing."""
@@ -44,16 +52,9 @@ class Bench(BaseModel):
         return np.random.default_rng(np.frombuffer(words, dtype=np.uint32))
 
 
-def _config(choices: BackendChoices, need: str) -> Any:
-    config = getattr(choices, need)
-    assert config is not None, f"Recipe validation lets no method through that needs {need} without a backend"
-    return config
-
-
 _lock = threading.RLock()
 _stores: dict[Path, Store] = {}
 _caches: dict[Path, CallCache] = {}
-_engines: dict[str, Any] = {}
 
 
 def open_store(bench: Bench) -> Store:
@@ -74,71 +75,46 @@ def call_cache(bench: Bench) -> CallCache:
         return _caches[path]
 
 
-def using(bench: Bench, method: Method, stage: str, progress: Progress) -> tuple[Using, CachedLLM | None]:
+def using(bench: Bench, method: Method, stage: str, progress: Progress) -> tuple[Using, list[CachedLLM]]:
     """The engines this method named, cached and within budget; the second value holds the calls it will have made."""
-    llm: CachedLLM | None = None
-    embed: Embedder | None = None
-    if "llm" in method.needs:
-        llm = CachedLLM(
-            LazyLLM(_config(bench.backends, "llm")),
-            call_cache(bench),
-            budget=call_cache(bench).budget(bench.account or bench.run_id, stage, **bench.budget.model_dump()),
-            on_progress=progress,
-        )
-    if "embed" in method.needs:
-        embed = CachedEmbedder(LazyEmbedder(_config(bench.backends, "embed")), bench.store.resolve() / "vectors")
-    return Using(_llm=llm, _embed=embed, progress=progress), llm
+    made: list[CachedLLM] = []
+    by_config: dict[str, CachedLLM] = {}
+
+    def cached(engine: LLM) -> CachedLLM:
+        budget = call_cache(bench).budget(bench.account or bench.run_id, stage, **bench.budget.model_dump())
+        made.append(CachedLLM(engine, call_cache(bench), budget=budget, on_progress=progress))
+        return made[-1]
+
+    def model(need: str) -> LLM | None:
+        if need not in method.needs:
+            return None
+        config = bench.config(need)
+        key = canonical_json([type(config).__name__, config.model_dump(mode="json")])
+        if key not in by_config:  # a judge that is the teacher keeps one list of calls
+            by_config[key] = cached(LazyLLM(config))
+        return by_config[key]
+
+    def one(need: str, make: Callable[[Any], Any]) -> Any:
+        return make(bench.config(need)) if need in method.needs else None
+
+    root = bench.store.resolve()
+    tools = Using(
+        _llm=model("llm"),
+        _judge=model("judge"),
+        _student=model("student"),
+        _embed=one("embed", lambda config: CachedEmbedder(LazyEmbedder(config), root / "vectors")),
+        _nli=one("nli", LazyNLI),
+        _tune=one("tune", lambda config: StoredTuner(config, root / "proxies", cached)),
+        _sandbox=one("sandbox", LazySandbox),
+        once=Measured(open_store(bench).disk, bench.identities(method.needs)),
+        progress=progress,
+    )
+    return tools, made
 
 
-def _opened(config: AnyLLM | AnyEmbed) -> Any:
-    """The engine of a config, opened once per process."""
-    key = canonical_json([type(config).__name__, config.model_dump(mode="json")])
-    with _lock:
-        if key not in _engines:
-            _engines[key] = config.open()
-        return _engines[key]
-
-
-class LazyLLM:
-    """An engine that opens when the first call is not in the cache; its identity is known before that."""
-
-    def __init__(self, config: AnyLLM) -> None:
-        self.config = config
-
-    def identity(self) -> Mapping[str, Any]:
-        """The config's identity."""
-        return self.config.identity()
-
-    def generate(self, requests: Sequence[Request], *, meter: Meter | None = None) -> list[Reply]:
-        """Open, then ask; the meter goes through to the engine."""
-        engine: Any = self._engine()
-        return engine.generate(requests, meter=meter) if meter else engine.generate(requests)
-
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-        """Open, then score."""
-        return self._engine().logprobs(requests)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Open, then count."""
-        return self._engine().count_tokens(texts)
-
-    def _engine(self) -> LLM:
-        return _opened(self.config)
-
-
-class LazyEmbedder:
-    """An embedder that opens when the first text is not in the cache."""
-
-    def __init__(self, config: AnyEmbed) -> None:
-        self.config = config
-
-    def identity(self) -> Mapping[str, Any]:
-        """The config's identity."""
-        return self.config.identity()
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Open, then embed."""
-        return _opened(self.config).embed(texts)
+def calls_of(llms: Sequence[CachedLLM]) -> pl.DataFrame:
+    """The calls that these models have answered since they were last asked, each once: CALLS columns."""
+    return pl.concat([llm.taken() for llm in llms]).unique("key", keep="first", maintain_order=True)
 
 
 def bench_of(recipe: Recipe, store: Path, run_id: str | None = None, *, dry: bool = False) -> Bench:

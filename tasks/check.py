@@ -12,6 +12,8 @@ PACKAGES = {
     "transformers": ("transformers", "local"),
     "sentence-transformers": ("transformers", "local"),
     "trl": ("trl", "local"),
+    "torch": ("torch", "local"),
+    "cross-encoder": ("transformers", "local"),
 }
 
 
@@ -36,7 +38,7 @@ def looks(recipe: Recipe, place: str) -> list[str]:
         notes.append("no `decontaminate:`: the gate will stay unchecked, and a fine-tuning run would be refused")
         if recipe.finetune and not recipe.finetune.override_gate:
             mistakes.append("finetune: the gate is closed without `decontaminate:`; add it, or set override_gate")
-    chosen = [("backends.llm", recipe.backends.llm), ("backends.embed", recipe.backends.embed)]
+    chosen = [(f"backends.{name}", getattr(recipe.backends, name)) for name in type(recipe.backends).model_fields]
     if recipe.finetune:
         chosen.append(("finetune.by", recipe.finetune.by))
     for path, backend in chosen:

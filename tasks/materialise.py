@@ -16,7 +16,7 @@ from storage.calls import CachedLLM
 from storage.draft import Draft
 from storage.stopping import stop_asked
 from storage.store import Store
-from tasks.bench import Bench, open_store, using
+from tasks.bench import Bench, calls_of, open_store, using
 from tasks.events import Event, emit
 
 
@@ -115,15 +115,15 @@ def _run(
     def progress(done: int, total: int, note: str = "") -> None:
         emit(Event("progress", stage, what, str(step.output), done=done, total=total, note=note))
 
-    llm: CachedLLM | None = None
+    llms: list[CachedLLM] = []
     tools = Using(progress=progress)
     if isinstance(method, Method):
-        tools, llm = using(bench, method, stage, progress)
+        tools, llms = using(bench, method, stage, progress)
     draft = store.draft(step)
     work = Work(bench, store, step, draft, tools, bench.rng(step.method), dict(step.inputs))
     try:
         compute(work)
-        cost = put_calls(draft, llm) if llm else {}
+        cost = put_calls(draft, llms) if llms else {}
         draft.run = {
             **draft.run,
             "run_id": bench.run_id,
@@ -140,12 +140,12 @@ def _run(
     return manifest.ref
 
 
-def put_calls(draft: Draft, llm: CachedLLM) -> dict[str, Any]:
+def put_calls(draft: Draft, llms: Sequence[CachedLLM]) -> dict[str, Any]:
     """Store the calls a method made beside its rows; their tokens and cost as figures for the manifest's ``run``.
 
     An unknown price stays null: a sum over calls of which one has no price is null too.
     """
-    calls = llm.taken()
+    calls = calls_of(llms)
     if calls.height:
         draft.put("calls", calls)
     paid = calls.filter(~calls["cached"])

@@ -18,13 +18,18 @@ OVER_QUOTA = Rule(name="mixture-quota", says="its source gives no more examples 
 
 
 @stage_task("mix {method.method}")
-def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench) -> DatasetRef:
-    """The pool's sources in the weights the method finds; an example may repeat, and the order is a keyed shuffle."""
+def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench, target: DatasetRef | None = None) -> DatasetRef:
+    """The pool's sources in the weights the method finds; an example may repeat, and the order is a keyed shuffle.
+
+    ``target`` counts only for methods that aim.
+    """
+    aim = target if method.aims else None
 
     def compute(work: Work) -> None:
         rows = work.store.pool(pool)
         by_source = {str(s): rows.filter(pl.col("source") == s) for s in rows["source"].unique().sort()}
-        blend = method.weigh(by_source, using=work.using, rng=work.rng)
+        held_out = work.store.pool(aim) if aim else None
+        blend = method.weigh(by_source, using=work.using, rng=work.rng, target=held_out)
         chosen = pl.concat(
             [choose(by_source[s]["id"], n, seed=work.bench.rng_seed) for s, n in sorted(blend.take.items()) if n]
         )  # columns id, repeat (times it stands in the mixture)
@@ -41,6 +46,8 @@ def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench) -> DatasetRef:
         work.draft.rules = [OVER_QUOTA]
         work.draft.put("verdicts/pool", at_rest(said, [OVER_QUOTA], "mix"))
         work.draft.put("members", shuffled(work.store.positions(pool), rows["id"], times, work.bench.rng_seed))
+        if blend.runs is not None:
+            work.draft.put("sidecar/runs", blend.runs)
         kept = rows.join(chosen, on="id", how="inner", maintain_order="left")
         repeated = (
             kept.select(pl.exclude("repeat").repeat_by("repeat").explode()) if kept["repeat"].max() != 1 else kept
@@ -55,7 +62,7 @@ def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench) -> DatasetRef:
             }
         )
 
-    return materialise("mix", method, [("pool", pool)], bench, compute)
+    return materialise("mix", method, [("pool", pool), *([("target", aim)] if aim else [])], bench, compute)
 
 
 def shuffled(positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed: int) -> pl.DataFrame:

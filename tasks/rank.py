@@ -40,3 +40,8 @@ def rank_examples(pool: DatasetRef, target: DatasetRef | None, method: AnyRank, 
 def scores_of(work: Work, ranking: DatasetRef, ids: pl.Series) -> pl.DataFrame:
     """A stored ranking as SCORES."""
     return work.store.part(ranking, "scores").with_columns(ids.alias("id")).select("id", pl.exclude("id"))
+
+
+def unscored(ids: pl.Series) -> pl.DataFrame:
+    """SCORES of a pool that nobody ranked."""
+    return pl.DataFrame({"id": ids, "score": pl.Series([None] * ids.len(), dtype=pl.Float64)})

@@ -19,7 +19,7 @@ from schemas.examples import VERDICTS, conform
 from schemas.lineage import DatasetRef, Part, Step
 from schemas.method import silent
 from storage.draft import write_parquet
-from tasks.bench import Bench, open_store, using
+from tasks.bench import Bench, calls_of, open_store, using
 from tasks.materialise import Work, step_of
 from tasks.stage_task import stage_task
 
@@ -30,11 +30,11 @@ def judge_shard(number: int, step: Step, method: AnyFilter | AnyDedup, bench: Be
     store = open_store(bench)
     pool = dict(step.inputs)["pool"]
     places = store.positions(pool)[number * bench.shard_rows : (number + 1) * bench.shard_rows]
-    tools, llm = using(bench, method, step.stage, silent)
+    tools, llms = using(bench, method, step.stage, silent)
     said = method.judge(store.take(pool, places), using=tools, rng=bench.rng(step.method))
     verdicts = conform(said, VERDICTS, f"{step.stage} shard {number}")
     receipt = {"verdicts": write_parquet(store.disk, verdicts).model_dump(mode="json")}
-    if llm and (calls := llm.taken()).height:
+    if llms and (calls := calls_of(llms)).height:
         receipt["calls"] = write_parquet(store.disk, calls).model_dump(mode="json")
     return store.put_shard(step.output, number, receipt)
 

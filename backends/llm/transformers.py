@@ -72,7 +72,7 @@ class TransformersEngine:
         self.config = config
         self._identity = config.identity()
         self._name = resolve(config.model).name + (f"+{config.adapter.name}" if config.adapter else "")
-        self.model, tokenizer = _load(config)
+        self.model, tokenizer = load_model(config)
         self._tokens = ChatTokens(tokenizer, chat_template=config.chat_template)
         self._context = _context(self.model, tokenizer, config.max_context_tokens)
         tokenizer.model_max_length = 10**30  # the context is checked here, row by row, without the tokenizer's warning
@@ -210,7 +210,8 @@ class TransformersEngine:
         return accepted(reply, request, accept_cut_off=self.config.accept_cut_off)
 
 
-def _load(config: Transformers) -> tuple[Any, Any]:
+def load_model(config: Transformers) -> tuple[Any, Any]:
+    """Model (in evaluation mode, on its device) and tokenizer of a config."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

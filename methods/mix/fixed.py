@@ -34,7 +34,14 @@ class Fixed(MixMethod):
             raise ValueError("weights are 0 or more, finite, and not all 0")
         return weights
 
-    def weigh(self, pools: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator) -> Blend:
+    def weigh(
+        self,
+        pools: Mapping[str, pl.DataFrame],
+        *,
+        using: Using,
+        rng: np.random.Generator,
+        target: pl.DataFrame | None = None,
+    ) -> Blend:
         """See `MixMethod`; draws no number. Raises ``UsageError`` for a source that is not among the pools."""
         sizes = sizes_of(pools)
         unknown = sorted(set(self.weights) - set(sizes))

@@ -26,7 +26,14 @@ class Proportional(MixMethod):
     total_examples: int | None = Field(None, gt=0, description="size of the mixture; by default the sum of the counts")
     max_repeats: float = Field(1.0, gt=0, description="how often one example may stand in the mixture, on average")
 
-    def weigh(self, pools: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator) -> Blend:
+    def weigh(
+        self,
+        pools: Mapping[str, pl.DataFrame],
+        *,
+        using: Using,
+        rng: np.random.Generator,
+        target: pl.DataFrame | None = None,
+    ) -> Blend:
         """See `MixMethod`; draws no number."""
         sizes = sizes_of(pools)
         counted = capped(list(sizes.values()), self.cap)

@@ -25,7 +25,14 @@ class UniMax(MixMethod):
     total_examples: int | None = Field(None, gt=0, description="size of the mixture; by default that of all pools")
     max_repeats: float = Field(4.0, gt=0, description="how often one example may stand in the mixture, on average")
 
-    def weigh(self, pools: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator) -> Blend:
+    def weigh(
+        self,
+        pools: Mapping[str, pl.DataFrame],
+        *,
+        using: Using,
+        rng: np.random.Generator,
+        target: pl.DataFrame | None = None,
+    ) -> Blend:
         """See `MixMethod`; draws no number."""
         sizes = sizes_of(pools)
         wanted = [1.0 if n else 0.0 for n in sizes.values()]

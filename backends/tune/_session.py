@@ -1,0 +1,186 @@
+"""One proxy model while it learns: tokens, batches of similar length, AdamW, losses and projected gradients."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from math import ceil, cos, pi
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.cpu import threads_for
+from backends.protocols import TokenLogprobs, Turn
+from backends.quiet import call_home_off, quiet_loading
+from schemas.errors import BackendError
+
+if TYPE_CHECKING:
+    from backends.tune.torch_loop import TorchTuner
+
+#: Rows scored in one forward pass.
+SCORED = 32
+
+Pair = tuple[list[int], list[int]]  # ids before the answer, ids of the answer with its end of turn
+
+
+class TorchTuning:
+    """See ``backends.protocols.Tuning``."""
+
+    def __init__(self, config: "TorchTuner", rng_seed: int) -> None:
+        import torch
+
+        from backends.llm._chat_tokens import ChatTokens
+        from backends.llm.transformers import Transformers, load_model
+
+        call_home_off()
+        self.config = config
+        with quiet_loading():
+            model, tokenizer = load_model(
+                Transformers(model=config.model, device=config.device, download=config.download)
+            )
+        torch.manual_seed(rng_seed)
+        self._base, self._tokenizer = model, tokenizer
+        self.model = _with_lora(model, config.lora_rank) if config.adapter == "lora" else model
+        if config.adapter == "full":
+            self.model.requires_grad_(True)
+        self._tokens = ChatTokens(tokenizer)
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_tokens
+        self._room = min(config.max_tokens, int(limit))
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._tokens.end_of_turn
+        self._rng = np.random.default_rng(rng_seed)
+        self._learned = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._learned, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
+        )
+
+    def learn(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        weights: Sequence[float] | None = None,
+        epochs: float = 1.0,
+        keep_order: bool = False,
+    ) -> list[float]:
+        """Train; the mean loss of each optimizer step. Raises ``BackendError`` where a conversation has no answer."""
+        import torch
+
+        if not conversations:
+            raise BackendError("there is nothing to learn: 0 conversations were given to the tuner")
+        pairs = [self._pair(c) for c in conversations]
+        scale = [1.0] * len(pairs) if weights is None else [float(w) for w in weights]
+        batches = list(self._batches(len(pairs), epochs, keep_order))
+        history: list[float] = []
+        self.model.train()
+        with self._threads():
+            for step, batch in enumerate(batches):
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self.config.learning_rate * self._rate(step, len(batches))
+                losses = self._answer_losses([pairs[i] for i in batch])
+                share = torch.tensor([scale[i] for i in batch], device=losses.device)
+                loss = (losses * share).mean()
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self._learned, self.config.max_grad_norm)
+                self._optimizer.step()
+                history.append(float(losses.detach().mean()))
+        return history
+
+    def losses(self, conversations: Sequence[Sequence[Turn]]) -> list[TokenLogprobs]:
+        """Log-probabilities of the last assistant turn of each."""
+        from backends.llm._teacher_forcing import completion_logprobs
+
+        self.model.eval()
+        pairs = [self._pair(c) for c in conversations]
+        with self._threads():
+            rows = completion_logprobs(self.model, pairs, pad=self._pad, batch_size=SCORED)
+        return [TokenLogprobs(tuple(row)) for row in rows]
+
+    def gradients(
+        self, conversations: Sequence[Sequence[Turn]], *, dim: int, rng_seed: int, adam: bool = False
+    ) -> np.ndarray:
+        """Projected gradients, one conversation at a time."""
+        from backends.tune._projection import Projection
+
+        self.model.eval()
+        found = np.zeros((len(conversations), dim), dtype=np.float32)
+        with self._threads():
+            projection = Projection([p.numel() for p in self._learned], dim, rng_seed)
+            for row, conversation in enumerate(conversations):
+                self.model.zero_grad(set_to_none=True)
+                self._answer_losses([self._pair(conversation)]).mean().backward()
+                found[row] = projection([self._direction(p, adam) for p in self._learned])
+        self.model.zero_grad(set_to_none=True)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Weights (a LoRA update is merged in), tokenizer and template."""
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.model.merge_and_unload() if self.config.adapter == "lora" else self.model
+        model.save_pretrained(str(folder), safe_serialization=True)
+        self._tokenizer.save_pretrained(str(folder))
+
+    def _pair(self, conversation: Sequence[Turn]) -> Pair:
+        """Ids before and of the last answer; what is too long is cut at the front of the prompt, then at the answer's end."""
+        if not conversation or conversation[-1].role != "assistant":
+            raise BackendError("a conversation to learn ends with an assistant turn; filter the others out first")
+        prompt = self._tokens.opening(tuple(conversation[:-1]))
+        answer = self._tokens.completion(conversation[-1].content)[: self._room - 1]
+        return prompt[-max(1, self._room - len(answer)) :], answer
+
+    def _batches(self, rows: int, epochs: float, keep_order: bool) -> Iterator[list[int]]:
+        """Rows of each optimizer step; a part of an epoch takes its first rows."""
+        left = ceil(rows * epochs)
+        size = self.config.batch_size
+        while left > 0:
+            order = list(range(rows)) if keep_order else self._rng.permutation(rows).tolist()
+            order = order[:left]
+            left -= len(order)
+            for start in range(0, len(order), size):
+                yield order[start : start + size]
+
+    def _rate(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate."""
+        warm = ceil(steps * self.config.warmup_fraction)
+        if step < warm:
+            return (step + 1) / warm
+        gone = (step - warm) / max(1, steps - warm)
+        return {"constant": 1.0, "linear": 1.0 - gone, "cosine": (1 + cos(pi * gone)) / 2}[self.config.schedule]
+
+    def _answer_losses(self, pairs: Sequence[Pair]) -> Any:
+        """Mean loss per answer token of each row, as a tensor that carries gradients."""
+        import torch
+
+        device = self._base.device
+        rows = [prompt + answer for prompt, answer in pairs]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [self._pad] * (width - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        answers = torch.tensor(
+            [[0] * len(p) + [1] * len(a) + [0] * (width - len(p) - len(a)) for p, a in pairs], device=device
+        )[:, 1:]
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        return (losses * answers).sum(1) / answers.sum(1)
+
+    def _direction(self, parameter: Any, adam: bool) -> np.ndarray:
+        """The parameter's gradient, or the step Adam would take along it (LESS), flat, float32."""
+        gradient = parameter.grad.detach()
+        state = self._optimizer.state.get(parameter)
+        if adam and state:
+            beta1, beta2 = self._optimizer.param_groups[0]["betas"]
+            first = beta1 * state["exp_avg"] + (1 - beta1) * gradient
+            second = beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient**2
+            gradient = first / (second.sqrt() + self._optimizer.param_groups[0]["eps"])
+        return gradient.reshape(-1).float().cpu().numpy()
+
+    def _threads(self) -> AbstractContextManager[None]:
+        return threads_for(self._base, self.config.threads, str(self._base.device))
+
+
+def _with_lora(model: Any, rank: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with quiet_loading():
+        return get_peft_model(model, config)
