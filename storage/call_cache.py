@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import CorruptStore, NewerStore, StoreUnwritable
+from storage.call_claims import Claims, forget
 
 FORMAT = 1
 GROUP_ROWS = 64
@@ -89,13 +90,14 @@ class CallCache:
             self._read = connect(self.path)
             with closing(connect(self.path)) as fresh:
                 _create(fresh, self.path)
+            self.claims = Claims(connect(self.path, synchronous="NORMAL"))  # outlives the process, not the power
         except sqlite3.DatabaseError as error:
             raise _translated(error, self.path) from error
         except OSError as error:
             raise StoreUnwritable(f"{self.path} cannot be made ({error}); give a folder that you may write") from error
         self._reading = threading.Lock()
         self._writer = _Writer(self.path)
-        self._close = weakref.finalize(self, _close, self._writer, self._read)
+        self._close = weakref.finalize(self, _close, self._writer, self._read, self.claims)
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Stored]:
         """What is stored under these keys."""
@@ -266,8 +268,10 @@ class _Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for item in group:
-                if item.record is not None and not _insert(connection, item.record):
-                    self.lost.add(item.record.key)
+                if item.record is not None:
+                    if not _insert(connection, item.record):
+                        self.lost.add(item.record.key)
+                    forget(connection, item.record.key)
                 if item.settle is not None:
                     item.settle(connection)
             connection.execute("COMMIT")
@@ -294,10 +298,11 @@ def _insert(connection: sqlite3.Connection, record: Stored) -> bool:
     return cursor.rowcount > 0
 
 
-def _close(writer: _Writer, read: sqlite3.Connection) -> None:
+def _close(writer: _Writer, read: sqlite3.Connection, claims: Claims) -> None:
     writer.queue.put(None)
     writer.thread.join(_BUSY_SECONDS)
     read.close()
+    claims.close()
 
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreUnwritable | CorruptStore:

@@ -100,8 +100,9 @@ class CallLine(BaseModel):
     def stored(self) -> Stored:
         """As the cache keeps it."""
         values: dict[str, Any] = self.model_dump()
-        payload = None if self.payload is None else base64.b64decode(self.payload)
-        return Stored(**{**values, "key": bytes.fromhex(self.key), "payload": payload})
+        values["key"] = bytes.fromhex(self.key)
+        values["payload"] = None if self.payload is None else base64.b64decode(self.payload)
+        return Stored(**values)
 
 
 def export_calls(cache: CallCache, path: Path, *, failures: bool = True, told: Told = lambda done: None) -> Exported:

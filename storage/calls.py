@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import polars as pl
 
@@ -25,6 +25,9 @@ from storage.call_keys import (
     scores_of,
 )
 from storage.call_meter import LedgerMeter
+from storage.stopping import stop_asked
+
+T = TypeVar("T")
 
 #: Columns of a version's ``calls`` part.
 CALLS: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -43,8 +46,8 @@ CALLS: Mapping[str, pl.DataType | type[pl.DataType]] = {
 
 #: Requests given to an engine at once when it does not report replies one by one: what a crash can cost at most.
 CHUNK = 64
-#: Requests given to an engine that reports each reply as it comes.
-STREAMED_CHUNK = 8192
+#: Requests given to an engine that reports each reply as it comes; between two lists it runs empty for a moment.
+STREAMED_CHUNK = 65_536
 
 
 class CallCache(PlainCache):
@@ -105,10 +108,13 @@ class CachedLLM:
         hits = self.cache.lookup(first)
         replies = {key: reply_of(stored, cached=True) for key, stored in hits.items()}
         misses = [key for key in dict.fromkeys(keys) if key not in replies]
-        if misses:
-            replies.update(self._ask(misses, [requests[first[key]] for key in misses], len(hits)))
+
+        def send(part: list[bytes], done: int) -> dict[bytes, Reply]:
+            return self._ask(part, [requests[first[key]] for key in part], len(hits) + done, len(first))
+
+        replies.update(self._fly(misses, send, lambda stored: reply_of(stored, cached=True)))
         for key in dict.fromkeys(keys):
-            self._used.setdefault(key, key in hits)
+            self._used.setdefault(key, replies[key].cached)
         return [replies[key] for key in keys]
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
@@ -117,23 +123,11 @@ class CachedLLM:
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         found = {key: scores_of(stored) for key, stored in self.cache.lookup(first).items()}
         misses = [key for key in dict.fromkeys(keys) if key not in found]
-        size = self._chunk * 4
-        for start in range(0, len(misses), size):
-            part = misses[start : start + size]
-            asked = [requests[first[key]] for key in part]
-            meter = self._meter(part, [as_request(request) for request in asked])
-            left = list(range(len(part)))
-            try:
-                while left and (sent := _admitted(meter, left)):
-                    left = left[len(sent) :]
-                    for i, result in zip(sent, self.engine.logprobs([asked[i] for i in sent]), strict=True):
-                        found[part[i]] = result
-                        meter.score(i, result)
-            finally:
-                meter.let_go()
-                self.cache.flush()
-            if left:
-                self._stop(meter, len(left) + max(0, len(misses) - start - size), len(misses))
+
+        def send(part: list[bytes], done: int) -> dict[bytes, TokenLogprobs]:
+            return self._score(part, [requests[first[key]] for key in part])
+
+        found.update(self._fly(misses, send, scores_of))
         return [replace(found[key], call=key) for key in keys]
 
     def taken(self) -> pl.DataFrame:
@@ -153,14 +147,65 @@ class CachedLLM:
                 [call_row(stored[key], used[key]) for key in part if key in stored], schema=CALLS, orient="row"
             )
 
-    def _ask(self, keys: list[bytes], requests: list[Request], hits: int) -> dict[bytes, Reply]:
+    def _fly(
+        self, keys: list[bytes], send: Callable[[list[bytes], int], dict[bytes, T]], read: Callable[[Stored], T]
+    ) -> dict[bytes, T]:
+        """Results of calls that are not in the cache: sent from here, or awaited where somebody else has sent them."""
+        results: dict[bytes, T] = {}
+        with self.cache.claims.flight() as flight:
+            while left := [key for key in keys if key not in results]:
+                mine = flight.take(left)
+                if not mine:
+                    flight.wait(left, lambda waiting, owners: self._waits(len(keys), waiting, owners))
+                    continue
+                here = self.cache.lookup(mine)  # answered elsewhere between our look into the cache and our claim
+                flight.drop(here)
+                results.update((key, read(stored)) for key, stored in here.items())
+                if mine := [key for key in mine if key not in here]:
+                    results.update(send(mine, len(results)))
+        return results
+
+    def _waits(self, total: int, waiting: int, owners: set[int]) -> None:
+        """Say so; a stop ends the waiting."""
+        asked = stop_asked(self.cache.path.parent)
+        if asked is not None:
+            raise Stopped(
+                f"stopped {asked} while waiting for {waiting} calls that another run has in flight; "
+                "everything answered is kept, run again"
+            )
+        if self._on_progress is not None:
+            who = ", ".join(str(pid) for pid in sorted(owners))
+            self._on_progress(total - waiting, total, f"waiting for {waiting:,} calls in flight in process {who}")
+
+    def _score(self, keys: list[bytes], requests: list[ScoreRequest]) -> dict[bytes, TokenLogprobs]:
+        """Scorings that are not in the cache."""
+        found: dict[bytes, TokenLogprobs] = {}
+        size = self._chunk * 4
+        for start in range(0, len(keys), size):
+            part, asked = keys[start : start + size], requests[start : start + size]
+            meter = self._meter(part, [as_request(request) for request in asked])
+            left = list(range(len(part)))
+            try:
+                while left and (sent := _admitted(meter, left)):
+                    left = left[len(sent) :]
+                    for i, result in zip(sent, self.engine.logprobs([asked[i] for i in sent]), strict=True):
+                        found[part[i]] = result
+                        meter.score(i, result)
+            finally:
+                meter.let_go()
+                self.cache.flush()
+            if left:
+                self._stop(meter, len(left) + max(0, len(keys) - start - size), len(keys))
+        return found
+
+    def _ask(self, keys: list[bytes], requests: list[Request], before: int, total: int) -> dict[bytes, Reply]:
         """Replies of calls that are not in the cache."""
         metered = _takes_meter(self.engine)
         size = STREAMED_CHUNK if metered else self._chunk
         replies: dict[bytes, Reply] = {}
         for start in range(0, len(keys), size):
             part, asked = keys[start : start + size], requests[start : start + size]
-            meter = self._meter(part, asked, before=hits + start, total=hits + len(keys))
+            meter = self._meter(part, asked, before=before + start, total=total)
             try:
                 if metered:
                     cast(Any, self.engine).generate(asked, meter=meter)

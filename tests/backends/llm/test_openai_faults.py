@@ -142,6 +142,31 @@ def test_two_kills_repay_at_most_what_was_in_flight(tmp_path: Path) -> None:
     assert lost > 0, "what was in flight at the kills counts against the budget"
 
 
+def test_processes_that_run_the_same_list_share_its_calls_and_a_kill_hands_them_on(tmp_path: Path) -> None:
+    """Three at once pay each call once; the one that holds the calls is killed, and another takes over what was left."""
+    path = tmp_path / "calls.sqlite"
+    CallCache(path).close()
+    with FakeServer(Faults()) as server:
+        command = [sys.executable, "-m", "tests.backends.llm._c6_run", server.url, str(path), str(ROWS)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        until = time.monotonic() + 60
+        while server.counters()["billed"] < 100 and time.monotonic() < until:
+            time.sleep(0.005)
+        connection = sqlite3.connect(path)
+        (holder,) = connection.execute("SELECT pid FROM claims GROUP BY pid").fetchone()
+        connection.close()
+        next(process for process in processes if process.pid == holder).send_signal(signal.SIGKILL)
+        said = [process.communicate(timeout=60)[0].strip() for process in processes]
+        counters = server.counters()
+    assert sorted(said) == ["", f"ok {ROWS}", f"ok {ROWS}"]
+    assert counters["unique"] == ROWS
+    assert 0 <= counters["billed"] - ROWS <= CONCURRENCY, "more was paid twice than the killed one had in flight"
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    assert connection.execute("SELECT calls FROM accounts").fetchone() == (ROWS,)
+    connection.close()
+
+
 def test_sigterm_drains_what_is_in_flight_and_repays_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults()) as server:
