@@ -1,25 +1,25 @@
-"""The rows behind a number: members of a version, or what one of its judges kept, dropped or edited, a page at a time."""
+"""The rows behind a number: members of a version, or what its judges kept, dropped or edited, a page at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import polars as pl
 
 from schemas.errors import MissingDataset, UsageError
 from schemas.lineage import DatasetRef, Manifest
+from storage.choice import Chosen, Some, chosen, is_plain
+from storage.dense import Column, columns_of
+from storage.figures import refusals
 from storage.kin import refused_view
 from storage.seek import Reader, legible, role_part
 from storage.store import Store
-from storage.views import RefusedView, Verdict, View
-from storage.words import preview, verdict_of
+from storage.views import RefusedView, StepView, Verdict, View
+from storage.words import preview, short, step_view, verdict_of
 
-FATE_NUMBERS = {"keep": 0, "reject": 1, "edit": 2, "quarantine": 3}
-Fate = Literal["member", "keep", "reject", "edit", "quarantine", "refused"]
-Order = Literal["position", "margin", "score"]
+Fate = Literal["member", "keep", "reject", "edit", "quarantine", "dropped", "refused"]
 
-#: Rows whose text one request looks through; the next request goes on from there.
-SEARCHED = 200_000
-_CHUNK = 20_000
+#: A range of a score: lowest and highest value that may stay, None for no bound.
+Range = tuple[float | None, float | None]
 
 
 class RowLine(View):
@@ -33,6 +33,16 @@ class RowLine(View):
     prompt: str
     answer: str
     verdict: Verdict | None = None
+    step: StepView | None = None  # the step that dropped it, where several may have
+    scores: Mapping[str, float | None] = {}  # the columns asked for
+
+
+class Condition(View):
+    """A filter on a score."""
+
+    key: str
+    low: float | None
+    high: float | None
 
 
 class RowsPage(View):
@@ -44,15 +54,23 @@ class RowsPage(View):
     role: str | None
     rule: str | None
     source: str | None
+    license: str | None
     text: str | None
-    order: Order
+    order: str
+    where: tuple[Condition, ...]
     start: int
     total: int | None
+    matched: int  # rows known to match
+    looked: int | None = None  # examples a text search has seen so far, None without one
+    of_all: int | None = None  # examples it has to see
     rows: tuple[RowLine, ...]
     refused: tuple[RefusedView, ...] = ()
     next: int | None  # where the next page starts, None at the end
     rules: tuple[str, ...]  # what `rule` may be
     roles: tuple[str, ...]  # what `role` may be
+    columns: tuple[Column, ...] = ()  # scores to show, filter and order by
+    shown: tuple[str, ...] = ()  # keys of the scores that the lines carry
+    sources: tuple[tuple[str, int], ...] = ()  # where a filter or an order had to look at all: rows by source
 
 
 def rows(
@@ -63,23 +81,28 @@ def rows(
     role: str | None = None,
     rule: str | None = None,
     source: str | None = None,
+    license: str | None = None,
     text: str | None = None,
-    order: Order = "position",
+    order: str = "position",
+    where: Mapping[str, Range] | None = None,
     start: int = 0,
     limit: int = 50,
 ) -> RowsPage:
-    """Rows of a ref or tag. ``fate`` other than ``member`` asks for rows of its input ``role`` with that verdict.
+    """Rows of a ref or tag.
 
-    ``text`` looks for a passage in any turn, letter case aside. Raises ``UsageError`` for a rule or role it does not have.
+    ``fate`` other than ``member`` asks for rows of its input ``role`` with that verdict; ``dropped`` for all that any
+    step before it dropped. ``text`` looks for a passage in any turn, letter case aside; ``where`` holds ranges of scores.
+    ``order`` is ``position``, ``margin`` (nearest to the threshold first), ``score`` or the key of a score, highest
+    first with a minus before it. Raises ``UsageError`` for a rule, role, score or order it does not have.
     """
     reader = Reader(store)
     ref = store.resolve(version) if isinstance(version, str) else version
     manifest = reader.manifest(ref)
     judged = [r for r, _ in manifest.step.inputs if role_part(manifest, r)]
     names = tuple(r.name for r in manifest.rules)
-    if rule is not None and rule not in names and fate != "refused":
+    if rule is not None and rule not in names and fate not in ("refused", "dropped"):
         raise UsageError(f"{ref} has no rule {rule[:80]!r}; it has {', '.join(names) or 'none'}")
-    if fate not in ("member", "refused") and not judged:
+    if fate not in ("member", "refused", "dropped") and not judged:
         raise UsageError(f"{ref} judges nothing; look at its members")
     if role is not None and role not in judged:
         raise UsageError(f"{ref} does not judge {role[:80]!r}; it judges {', '.join(judged) or 'nothing'}")
@@ -87,129 +110,87 @@ def rows(
     start = max(0, start)
     if fate == "refused":
         return _refused(reader, manifest, rule, start, limit, names, tuple(judged))
-    chosen = role or (judged[0] if judged else None)
+    one = role or (judged[0] if judged else None)
     with legible(f"rows of {ref}"):
-        of, found, verdicts = _candidates(reader, manifest, fate, chosen, rule, order)
-        if source is not None:
-            found = _of_source(reader, reader.manifest(of), found, source)
-        if text:
-            lines, after, total = _searched(reader, of, found, text, start, limit)
-        else:
-            lines = _lines(reader, of, found[start : start + limit])
-            total = len(found)
-            after = start + limit if start + limit < total else None
-        lines = _with_verdicts(lines, verdicts, manifest)
+        columns = columns_of(reader, ref if fate in ("member", "dropped") else dict(manifest.step.inputs)[one or ""])
+        asked = chosen(
+            reader, manifest, fate, one, rule, columns,
+            source=source, license=license, text=text, order=order, where=where or {}, limit=start + limit,
+        )  # fmt: skip
+        shown = _shown(columns, order, where or {})
+        lines = lines_of(reader, asked, start, limit, shown)
+    more = start + limit < len(asked)
+    if fate == "dropped":
+        names = asked.rules
     return RowsPage(
         ref=str(ref),
-        of=str(of),
+        of=str(asked.of),
         fate=fate,
-        role=None if fate == "member" else chosen,
+        role=None if fate in ("member", "dropped") else one,
         rule=rule,
         source=source,
+        license=license,
         text=text,
         order=order,
+        where=tuple(Condition(key=key, low=low, high=high) for key, (low, high) in (where or {}).items()),
         start=start,
-        total=total,
+        total=len(asked) if asked.whole else None,
+        matched=len(asked),
+        looked=asked.looked,
+        of_all=asked.of_all,
         rows=tuple(lines),
-        next=after,
+        next=start + limit if more else None,
         rules=names,
         roles=tuple(judged),
+        columns=columns,
+        shown=tuple(column.key for column in shown),
+        sources=() if is_plain(asked) else asked.sources(reader),
     )
 
 
-def _candidates(
-    reader: Reader, manifest: Manifest, fate: Fate, role: str | None, rule: str | None, order: Order
-) -> tuple[DatasetRef, Sequence[int], pl.DataFrame | None]:
-    """The version that is listed, matching positions in it, and their verdicts by position."""
-    if fate == "member":
-        return manifest.ref, range(manifest.counts.rows_out), None
-    assert role is not None
-    of = dict(manifest.step.inputs)[role]
-    table = reader.scan(manifest.ref, f"verdicts/{role}").with_row_index("position")
-    table = table.filter(pl.col("fate") == FATE_NUMBERS[fate])
-    thresholds = [one.threshold for one in manifest.rules if one.threshold is not None]
-    if rule is not None:
-        index = [one.name for one in manifest.rules].index(rule)
-        table = table.filter(pl.col("rule") == index + 1)
-        own = manifest.rules[index].threshold
-        thresholds = [own] if own is not None else []
-    if order == "score":
-        table = table.sort("score", "position", nulls_last=True)
-    elif order == "margin" and thresholds:
-        table = table.sort((pl.col("score") - thresholds[0]).abs(), "position", nulls_last=True)
-    verdicts = table.select("position", "fate", "rule", "score").collect()
-    return of, verdicts["position"].to_list(), verdicts
+def _shown(columns: Sequence[Column], order: str, where: Mapping[str, Range], most: int = 5) -> tuple[Column, ...]:
+    """The scores that a line carries: those the question names, then one of each step, the latest first."""
+    named = {order.removeprefix("-"), *where}
+    first = [column for column in columns if column.key in named]
+    room = most - len(first)
+    latest = [c for c in reversed(columns) if c.key not in named and (c.name == "score" or "." not in c.key)]
+    chosen_ = {column.key for column in (*first, *latest[: max(0, room)])}
+    return tuple(column for column in columns if column.key in chosen_)
 
 
-def _of_source(reader: Reader, manifest: Manifest, found: Sequence[int], source: str) -> list[int]:
-    positions = reader.store.positions(manifest.ref).with_row_index("position")
-    if not isinstance(found, range):
-        positions = positions[list(found)]
-    hits: list[pl.DataFrame] = []
-    for number, home in enumerate(manifest.homes or (manifest.ref,)):
-        mine = positions.with_row_index("order").filter(pl.col("home") == number)
-        if mine.height:
-            sources = reader.scan(home, "examples").select("source").collect()["source"]
-            hits.append(mine.filter(sources[mine["row"]] == source).select("order", "position"))
-    return pl.concat(hits).sort("order")["position"].to_list() if hits else []
-
-
-def _searched(
-    reader: Reader, of: DatasetRef, found: Sequence[int], text: str, start: int, limit: int
-) -> tuple[list[RowLine], int | None, int | None]:
-    """Matching rows from the ``start``-th candidate on, where to go on, and the total if everything was seen."""
-    lines: list[RowLine] = []
-    at = start
-    wanted = pl.col("messages").list.eval(
-        pl.element().struct.field("content").str.to_lowercase().str.contains(text.lower(), literal=True)
-    )
-    everything = reader.store.positions(of)
-    while at < len(found) and at - start < SEARCHED:
-        some = list(found[at : at + _CHUNK])
-        texts = reader.store.take(of, everything[some]).select(wanted.list.any().alias("hit"))["hit"]
-        hits = [position for position, hit in zip(some, texts, strict=True) if hit]
-        room = limit - len(lines)
-        lines += _lines(reader, of, hits[:room])
-        if len(hits) > room:
-            return lines, at + some.index(hits[room]), None
-        at += len(some)
-    if at < len(found):
-        return lines, at, None
-    return lines, None, len(lines) if start == 0 else None
-
-
-def _lines(reader: Reader, of: DatasetRef, positions: Sequence[int]) -> list[RowLine]:
-    if not positions:
+def lines_of(reader: Reader, asked: Chosen, start: int, limit: int, columns: Sequence[Column] = ()) -> list[RowLine]:
+    """A stretch of what was chosen as lines, with verdicts, evidence and the scores of ``columns``."""
+    some = asked.page(reader, start, limit)
+    if not some.places:
         return []
-    places = reader.members_at(of, list(positions))
-    columns = ("id", "source", "license", "synthetic_depth", "messages")
+    wanted = ("id", "source", "license", "synthetic_depth", "messages")
+    examples = reader.examples(some.places, wanted)
+    values = some.scores(reader, columns)
     lines: list[RowLine] = []
-    for position, example in zip(positions, reader.examples(places, columns), strict=True):
+    for i, example in enumerate(examples):
         turns = [turn for turn in example["messages"] or () if turn["role"] != "system"]
         lines.append(
             RowLine(
-                position=position,
+                position=some.positions[i],
                 id=example["id"].hex(),
                 source=example["source"] or "",
                 license=example["license"],
                 synthetic_depth=example["synthetic_depth"] or 0,
                 prompt=preview(turns[0]["content"] or "", 140) if turns else "",
                 answer=preview(turns[-1]["content"] or "", 140) if len(turns) > 1 else "",
+                verdict=_verdict(some, i),
+                step=step_view(some.judges[i][0]) if some.judges and asked.many else None,
+                scores={key: short(value) for key, value in values[i].items()},
             )
         )
     return lines
 
 
-def _with_verdicts(lines: list[RowLine], verdicts: pl.DataFrame | None, manifest: Manifest) -> list[RowLine]:
-    if verdicts is None or not lines:
-        return lines
-    wanted = verdicts.filter(pl.col("position").is_in([line.position for line in lines]))
-    by_position = {row["position"]: row for row in wanted.to_dicts()}
-    return [
-        line.model_copy(update={"verdict": verdict_of(v["fate"], v["rule"], v["score"], None, manifest.rules)})
-        for line in lines
-        for v in [by_position[line.position]]
-    ]
+def _verdict(some: Some, i: int) -> Verdict | None:
+    if not some.judges:
+        return None
+    manifest, stored = some.judges[i]
+    return verdict_of(stored["fate"], stored["rule"], stored["score"], stored["evidence"], manifest.rules)
 
 
 def _refused(
@@ -223,10 +204,11 @@ def _refused(
 ) -> RowsPage:
     if not manifest.parts.get("refused"):
         raise MissingDataset(f"{manifest.ref} refused nothing")
+    counts = dict(refusals(reader, manifest))
     table = reader.scan(manifest.ref, "refused")
     if reason is not None:
         table = table.filter(pl.col("reason") == reason)
-    total = int(table.select(pl.len()).collect().item())
+    total = counts.get(reason, 0) if reason is not None else sum(counts.values())
     frame = table.slice(start, limit).collect()
     return RowsPage(
         ref=str(manifest.ref),
@@ -235,13 +217,16 @@ def _refused(
         role=None,
         rule=reason,
         source=None,
+        license=None,
         text=None,
         order="position",
+        where=(),
         start=start,
         total=total,
+        matched=total,
         rows=(),
         refused=tuple(refused_view(row) for row in frame.to_dicts()),
         next=start + limit if start + limit < total else None,
-        rules=names,
+        rules=tuple(counts) or names,
         roles=roles,
     )
