@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnyTrain, AnyTune
+from backends.nli.embedding import EmbeddingNLI
 from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
@@ -108,12 +109,19 @@ class BackendChoices(Strict):
         default=None, description="the model that will be trained, to score under; `llm` if not given"
     )
     embed: AnyEmbed | None = Field(default=None, description="texts to vectors")
-    nli: AnyNLI | None = Field(default=None, description="entailment between two texts")
+    nli: AnyNLI | None = Field(
+        default=None, description="entailment between two texts; the named substitute over `embed` if not given"
+    )
     tune: AnyTune | None = Field(default=None, description="fine-tunes small proxies to measure or correct with")
 
     def named(self, need: str) -> Any:
         """The config behind a name in a method's ``needs``, or None."""
-        return getattr(self, need, None) or (self.llm if need in ("judge", "student") else None)
+        given = getattr(self, need, None)
+        if given is None and need in ("judge", "student"):
+            return self.llm
+        if given is None and need == "nli":  # its identity, and so the manifest, says that it is a substitute
+            return EmbeddingNLI(embed=self.embed) if self.embed else EmbeddingNLI()
+        return given
 
 
 class Recipe(Strict):
