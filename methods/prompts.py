@@ -1,4 +1,4 @@
-"""The prompt shapes every method speaks: plain functions from fields to text, so that a prompt is part of identity.
+"""The prompt shapes every method speaks, as functions from fields to text; the words are in ``methods/prompts/*.md``.
 
 The embedded model (`models/sprout`) is trained on exactly these shapes; change one and its held-out loss must be
 measured again (`provender pretrain`).
@@ -6,38 +6,27 @@ measured again (`provender pretrain`).
 
 from collections.abc import Sequence
 
-TASKS_HEADER = "Come up with a series of tasks:"
-CLASSIFICATION_TASKS_HEADER = (
-    "Come up with a series of classification tasks. Where possible, name the possible output labels:"
-)
+from methods.prompt_files import one_line, shipped
 
-CLASSIFICATION_QUESTION = "Can the following task be regarded as a classification task with finite output labels?"
+__all__ = [
+    "CLASSIFICATION_QUESTION", "CLASSIFICATION_TASKS_HEADER", "COMPARE_QUESTION", "INPUT_FIRST_HEADER",
+    "OUTPUT_FIRST_HEADER", "REFLECT_AGAIN", "REFLECT_QUESTION", "TASKS_HEADER", "classification_question", "compare",
+    "input_first", "instances_text", "labelled_text", "one_line", "output_first", "question", "reflect", "task_series",
+]  # fmt: skip
 
-INPUT_FIRST_HEADER = (
-    "Write examples for each task. Give the input first, then the output. "
-    "If a task needs no input, give the output directly."
-)
-OUTPUT_FIRST_HEADER = (
-    "Write one input for each class label of a classification task. If a task needs no input, give only the label."
-)
+Instances = Sequence[tuple[str, str]]
 
-REFLECT_QUESTION = (
-    "Is the proposed answer: (A) Correct (B) Incorrect (C) I am not certain.\n"
-    "Reply in the form 'explanation: <one sentence>, answer: <letter>'."
-)
-REFLECT_AGAIN = (
-    "Are you really sure the proposed answer is correct? "
-    "Choose again: (A) Correct (B) Incorrect (C) I am not certain.\n"
-    "Reply in the form 'explanation: <one sentence>, answer: <letter>'."
-)
-
-COMPARE_QUESTION = (
-    "Which answer is better? Consider accuracy, completeness and relevance.\n"
-    "Reply in the form 'reason: <one sentence>, verdict: <A, B or tie>'."
-)
+TASKS_HEADER = shipped("task-series").wording["header"]
+CLASSIFICATION_TASKS_HEADER = shipped("task-series").wording["classification_header"]
+CLASSIFICATION_QUESTION = shipped("classification-question").wording["header"]
+INPUT_FIRST_HEADER = shipped("input-first").wording["header"]
+OUTPUT_FIRST_HEADER = shipped("output-first").wording["header"]
+REFLECT_QUESTION = shipped("reflect").wording["ask"]
+REFLECT_AGAIN = shipped("reflect").wording["again"]
+COMPARE_QUESTION = shipped("compare").wording["ask"]
 
 
-def task_series(instructions: Sequence[str], header: str = TASKS_HEADER) -> str:
+def task_series(instructions: Sequence[str], header: str | None = None) -> str:
     r"""A numbered list of tasks that ends where the next one is to be written.
 
     >>> print(task_series(["Write  a poem\nabout X:", "Sort the list."]))
@@ -46,54 +35,39 @@ def task_series(instructions: Sequence[str], header: str = TASKS_HEADER) -> str:
     2. Sort the list.
     3.
     """
-    lines = [f"{i}. {one_line(text)}" for i, text in enumerate(instructions, start=1)]
-    return "\n".join([header, *lines, f"{len(lines) + 1}."])
-
-
-def one_line(instruction: str) -> str:
-    """Whitespace collapsed, trailing colons removed: how an instruction stands inside a list."""
-    return " ".join(instruction.split()).strip().rstrip(":").strip()
+    return shipped("task-series").render(instructions=list(instructions), header=header)
 
 
 def classification_question(
-    instruction: str, demonstrations: Sequence[tuple[str, bool]], header: str = CLASSIFICATION_QUESTION
+    instruction: str, demonstrations: Sequence[tuple[str, bool]], header: str | None = None
 ) -> str:
     """Few-shot yes/no question; the reply begins right after ``Is it classification?``."""
-    shots = [f"Task: {task}\nIs it classification? {'Yes' if yes else 'No'}\n" for task, yes in demonstrations]
-    return "\n".join([header, "", *shots, f"Task: {instruction}\nIs it classification?"])
+    return shipped("classification-question").render(
+        instruction=instruction, demonstrations=list(demonstrations), header=header
+    )
 
 
-def input_first(
-    instruction: str,
-    demonstrations: Sequence[tuple[str, Sequence[tuple[str, str]]]],
-    header: str = INPUT_FIRST_HEADER,
-) -> str:
+def input_first(instruction: str, demonstrations: Sequence[tuple[str, Instances]], header: str | None = None) -> str:
     """Few-shot request for (input, output) pairs; the reply begins on the line after the task.
 
     A demonstration is ``(task, [(input, output), …])``; an empty input shows the direct form ``Output: …``.
     """
-    shots = [f"Task: {task}\n{instances_text(pairs)}\n" for task, pairs in demonstrations]
-    return "\n".join([header, "", *shots, f"Task: {instruction}\n"])
+    return shipped("input-first").render(instruction=instruction, demonstrations=list(demonstrations), header=header)
 
 
-def instances_text(pairs: Sequence[tuple[str, str]]) -> str:
+def instances_text(pairs: Instances) -> str:
     """How instances of a task are written: ``Example k`` blocks, or ``Output:`` alone where no input is needed."""
     if len(pairs) == 1 and not pairs[0][0]:
         return f"Output: {pairs[0][1]}"
     return "\n".join(f"Example {k}\nInput: {i}\nOutput: {o}" for k, (i, o) in enumerate(pairs, start=1))
 
 
-def output_first(
-    instruction: str,
-    demonstrations: Sequence[tuple[str, Sequence[tuple[str, str]]]],
-    header: str = OUTPUT_FIRST_HEADER,
-) -> str:
+def output_first(instruction: str, demonstrations: Sequence[tuple[str, Instances]], header: str | None = None) -> str:
     """Few-shot request for one input per class label; the reply begins on the line after the task."""
-    shots = [f"Task: {task}\n{labelled_text(pairs)}\n" for task, pairs in demonstrations]
-    return "\n".join([header, "", *shots, f"Task: {instruction}\n"])
+    return shipped("output-first").render(instruction=instruction, demonstrations=list(demonstrations), header=header)
 
 
-def labelled_text(pairs: Sequence[tuple[str, str]]) -> str:
+def labelled_text(pairs: Instances) -> str:
     """How labelled inputs are written: a ``Class label:`` line, then the input (nothing where none is needed)."""
     return "\n".join(f"Class label: {label}" + (f"\n{text}" if text else "") for text, label in pairs)
 
@@ -103,11 +77,11 @@ def question(instruction: str, given: str = "") -> str:
     return f"{instruction}\n\n{given}" if given else instruction
 
 
-def reflect(prompt: str, answer: str, ask: str = REFLECT_QUESTION) -> str:
+def reflect(prompt: str, answer: str, ask: str | None = None) -> str:
     """First self-reflection question about a proposed answer (BSDetector), as one user turn."""
-    return f"Question: {prompt}\nProposed answer: {answer}\n\n{ask}"
+    return shipped("reflect").render(prompt=prompt, answer=answer, ask=ask)
 
 
 def compare(prompt: str, first: str, second: str) -> str:
     """Pairwise judge question, as one user turn; the verdict is A (first), B (second) or tie."""
-    return f"Question: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n{COMPARE_QUESTION}"
+    return shipped("compare").render(prompt=prompt, first=first, second=second)

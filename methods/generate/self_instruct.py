@@ -15,12 +15,13 @@ from methods.generate._instances import classification_verdicts, instances_in, r
 from methods.generate._ledger import Ledger
 from methods.generate._parse import BLOCKLIST, Bounds, Compat
 from methods.generate._seeds import Seed, seeds_of
+from methods.prompted import Prompted
 from methods.sampling import Draw, sample
 from schemas.errors import EmptyStage
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 
-class SelfInstruct(GenerateMethod):
+class SelfInstruct(Prompted, GenerateMethod):
     """Grows a pool of tasks from seed examples: instruction bootstrap, classification question, instances, filters.
 
     Runs in rounds until exactly ``examples`` rows are accepted or ``max_candidates`` candidates were looked at. A
@@ -38,6 +39,7 @@ class SelfInstruct(GenerateMethod):
 
     method: Literal["self-instruct"] = "self-instruct"
     needs: ClassVar[frozenset[str]] = frozenset({"llm"})
+    speaks: ClassVar[tuple[str, ...]] = ("task-series", "classification-question", "input-first", "output-first")
 
     examples: int = Field(100, ge=1, description="accepted examples wanted, exactly")
     max_candidates: int | None = Field(None, ge=1, description="candidates looked at, at most; default 20 per example")
@@ -73,13 +75,17 @@ class SelfInstruct(GenerateMethod):
     ask_as: Literal["continuation", "chat"] = Field(
         "continuation", description="few-shot prompts as text to go on from, or as the user turn of a chat"
     )
-    tasks_header: str = Field(prompts.TASKS_HEADER, description="first line of a task series")
-    classification_tasks_header: str = Field(
-        prompts.CLASSIFICATION_TASKS_HEADER, description="the same with classification_only"
+    tasks_header: str | None = Field(None, description="first line of a task series, if not as in the prompt file")
+    classification_tasks_header: str | None = Field(None, description="the same with classification_only")
+    classification_header: str | None = Field(
+        None, description="the classification question, if not as in the prompt file"
     )
-    classification_header: str = Field(prompts.CLASSIFICATION_QUESTION, description="the classification question")
-    input_first_header: str = Field(prompts.INPUT_FIRST_HEADER, description="how instances are asked for")
-    output_first_header: str = Field(prompts.OUTPUT_FIRST_HEADER, description="the same for classification tasks")
+    input_first_header: str | None = Field(
+        None, description="how instances are asked for, if not as in the prompt file"
+    )
+    output_first_header: str | None = Field(
+        None, description="the same for classification tasks, if not as in the prompt file"
+    )
     series: Draw = Field(
         Draw(max_tokens=1024, temperature=0.7, top_p=0.5, presence_penalty=2.0, stop=("\n\n",)),
         description="how a task series is drawn; the number after its last new task is a stop too",
@@ -164,13 +170,16 @@ class SelfInstruct(GenerateMethod):
         The reply ends before the number after the last new task that is wanted. The published code also stops at that
         number inside a line ("in 1916."), which ``fixed`` leaves out.
         """
-        header = self.classification_tasks_header if self.classification_only else self.tasks_header
+        prompt = self.prompt("task-series")
+        header = self.tasks_header
+        if self.classification_only:
+            header = self.classification_tasks_header or prompt.wording.get("classification_header")
         last = len(shown.tasks) + self.new_per_prompt + 1
         stops = [*self.series.stop, f"\n{last}"]
         if self.compat == "official":
             stops += [f"{last}.", f"{last} ."]
         draw = self.series.model_copy(update={"stop": tuple(dict.fromkeys(stops))})
-        return self._request(prompts.task_series(shown.tasks, header), draw, seed)
+        return self._request(prompt.render(instructions=shown.tasks, header=header), draw, seed)
 
     def _instantiate(
         self, tasks: Sequence[Task], shots: Demonstrations, ledger: Ledger, *, using: Using, rng: np.random.Generator
@@ -202,13 +211,17 @@ class SelfInstruct(GenerateMethod):
             )
 
     def _classification_request(self, task: Task, shots: Demonstrations) -> Request:
-        text = prompts.classification_question(task.text, shots.questions, self.classification_header)
+        text = self.prompt("classification-question").render(
+            instruction=task.text, demonstrations=shots.questions, header=self.classification_header
+        )
         return self._request(text, self.classify)
 
     def _instance_request(self, task: Task, labelled: bool, shots: Demonstrations) -> Request:
+        name, header, shown = "input-first", self.input_first_header, shots.tasks
         if labelled:
-            return self._request(prompts.output_first(task.text, shots.labelled, self.output_first_header), self.label)
-        return self._request(prompts.input_first(task.text, shots.tasks, self.input_first_header), self.instantiate)
+            name, header, shown = "output-first", self.output_first_header, shots.labelled
+        text = self.prompt(name).render(instruction=task.text, demonstrations=shown, header=header)
+        return self._request(text, self.label if labelled else self.instantiate)
 
     def _request(self, text: str, draw: Draw, seed: int = 0) -> Request:
         if self.ask_as == "chat":
