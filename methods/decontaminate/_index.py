@@ -27,6 +27,26 @@ class Pairs:
     words: np.ndarray
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """Pairs as in `Pairs`, with ``overlap``: the item's distinct n-grams in the text, by IDF weight, 0 to 1."""
+
+    text: np.ndarray
+    item: np.ndarray
+    overlap: np.ndarray
+
+
+@dataclass(frozen=True)
+class Meetings:
+    """Pairs ``text[i], item[i]``; ``owner`` (a pair), ``gram`` and ``shared`` run over all n-grams of all its items."""
+
+    text: np.ndarray
+    item: np.ndarray
+    owner: np.ndarray
+    gram: np.ndarray
+    shared: np.ndarray
+
+
 class ItemIndex:
     """N-grams of items, frequent ones told apart.
 
@@ -43,13 +63,41 @@ class ItemIndex:
         self.gram_at = grams.word - self.stream.first[:-1][self.gram_item]  # word of the item the n-gram begins with
         self.gram_first = np.searchsorted(self.gram_item, np.arange(len(texts) + 1))
         self.keys, self.gram_key = _numbered(grams.hashes)
-        self.rare = self._document_frequency(texts) <= max_df
+        df = self._document_frequency(texts)
+        self.rare = df <= max_df
+        self.idf = np.log1p(len(texts) / np.maximum(df, 1))
+        self.first_use = _first_use(self.gram_item, self.gram_key)
+        self.weight = np.bincount(self.gram_item, self.idf[self.gram_key] * self.first_use, minlength=len(texts))
+        self.distinct = np.bincount(self.gram_item, self.first_use, minlength=len(texts)).astype(np.int64)
         self.distinctive = self._distinctive_words()
         self._anchor()
         self._known = _Known(self.keys)
 
     def candidates(self, stream: WordStream) -> Pairs:
         """Pairs of a text of the stream and an item that share an n-gram."""
+        met = self.meetings(stream)
+        words = self.length[met.item]
+        base = np.concatenate(([0], np.cumsum(words)))
+        at = base[met.owner] + self.gram_at[met.gram]
+        covered = _union(at[met.shared], self.n, int(base[-1]))
+        rare = met.shared & self.rare[self.gram_key[met.gram]]
+        covered_rarely = _union(at[rare], self.n, int(base[-1]))
+        _, word = _ranges(self.stream.first[met.item], words)
+        distinctive = self.distinctive[word]
+        with np.errstate(invalid="ignore"):
+            share = _sums(covered_rarely & distinctive, base) / _sums(distinctive, base)
+        covered_words = _sums(covered, base)
+        return Pairs(met.text, met.item, covered_words / words, share, covered_words)
+
+    def overlaps(self, stream: WordStream) -> Overlaps:
+        """The same pairs, with the share of the item's distinct n-grams, weighted by rarity, that the text holds."""
+        met = self.meetings(stream)
+        weight = np.where(self.first_use, self.idf[self.gram_key], 0.0)[met.gram]
+        shared = np.bincount(met.owner, weight * met.shared, minlength=len(met.item))
+        return Overlaps(met.text, met.item, shared / self.weight[met.item])
+
+    def meetings(self, stream: WordStream) -> Meetings:
+        """Pairs of a text of the stream and an item that share an n-gram, and which of the item's n-grams they share."""
         grams = ngrams(stream, self.n)
         hit, key = self._known.find(grams.hashes)
         text = stream.owner[grams.word[hit]]
@@ -63,18 +111,7 @@ class ItemIndex:
         # All n-grams of each candidate item, and whether the text holds them.
         owner, gram = _ranges(self.gram_first[item], self.gram_first[item + 1] - self.gram_first[item])
         shared = _among(text[owner] * span + self.gram_key[gram], present)
-        words = self.length[item]
-        base = np.concatenate(([0], np.cumsum(words)))
-        at = base[owner] + self.gram_at[gram]
-        covered = _union(at[shared], self.n, int(base[-1]))
-        rare = shared & self.rare[self.gram_key[gram]]
-        covered_rarely = _union(at[rare], self.n, int(base[-1]))
-        _, word = _ranges(self.stream.first[item], words)
-        distinctive = self.distinctive[word]
-        with np.errstate(invalid="ignore"):
-            share = _sums(covered_rarely & distinctive, base) / _sums(distinctive, base)
-        covered_words = _sums(covered, base)
-        return Pairs(text, item, covered_words / words, share, covered_words)
+        return Meetings(text, item, owner, gram, shared)
 
     def _document_frequency(self, texts: pl.Series) -> np.ndarray:
         """In how many items of different text each key stands."""
@@ -192,3 +229,11 @@ def _sums(marks: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Marks per pair; pairs are the stretches between consecutive bases."""
     total = np.concatenate(([0], np.cumsum(marks)))
     return total[base[1:]] - total[base[:-1]]
+
+
+def _first_use(item: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Whether an n-gram stands for the first time in its item."""
+    order = np.lexsort((np.arange(len(key)), key, item))
+    first = np.ones(len(key), dtype=bool)
+    first[order[1:]] = (item[order[1:]] != item[order[:-1]]) | (key[order[1:]] != key[order[:-1]])
+    return first

@@ -12,21 +12,11 @@ from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.text import words
 from schemas.errors import UsageError
 from schemas.examples import turns
+from tests.methods._items import items_of
 from tests.methods._pools import NOTHING, pool_of, reasons, rng
 
 ITEM = [f"w{i}" for i in range(40)]
 TULU = NgramCoverage(min_covered_words=0)
-
-
-def items_of(*pairs: tuple[str, str | None]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "item": [f"i{k}" for k in range(len(pairs))],
-            "prompt": [p for p, _ in pairs],
-            "answer": [a for _, a in pairs],
-        },
-        {"item": pl.String, "prompt": pl.String, "answer": pl.String},
-    )
 
 
 def judge(pool: pl.DataFrame, items: pl.DataFrame, method: NgramCoverage = TULU) -> pl.DataFrame:
