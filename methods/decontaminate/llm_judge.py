@@ -10,9 +10,10 @@ from pydantic import Field
 
 from backends.protocols import FailureClass
 from methods.decontaminate._candidates import ClosestTurns, comparable
-from methods.decontaminate._rephrase import QUESTION, Ruling, rulings
+from methods.decontaminate._rephrase import Ruling, rulings
 from methods.keyed import keyed_hashes
 from methods.matching import entries, heard, turns
+from methods.prompted import Prompted
 from methods.sampling import Draw
 from methods.spans import matched_spans
 from schemas.examples import VERDICTS, conform
@@ -26,7 +27,7 @@ _SPAN = 3  # words: shorter runs are no evidence for a reader
 _TURNS = 4096  # embedded at once
 
 
-class LlmJudge(DecontaminateMethod):
+class LlmJudge(Prompted, DecontaminateMethod):
     """Drops examples that a language model finds to pose the same problem as a benchmark item.
 
     For every item the ``candidates`` closest user, system or tool turns of the pool are judged, if their cosine reaches
@@ -34,7 +35,7 @@ class LlmJudge(DecontaminateMethod):
     in both orders: two yes drop the example, two no clear the pair. What is undecided is a class of its own, never a
     default: the orders disagree (``split``), a reply cannot be read (``unparsed``), a call failed (by its class); such
     examples are quarantined, or kept where ``undecided`` says so. An example that is no candidate is kept.
-    Both texts stand in fences that they cannot close, and are cut at ``most_characters``.
+    Both texts stand between marks that they cannot close, and are cut at ``most_characters``.
 
     Score: the largest share of yes over the pairs of an example, 0, 0.5 or 1, lower is better; null where none was judged.
 
@@ -45,13 +46,13 @@ class LlmJudge(DecontaminateMethod):
 
     method: Literal["llm-judge"] = "llm-judge"
     needs: ClassVar[frozenset[str]] = frozenset({"embed", "judge"})
+    speaks: ClassVar[tuple[str, ...]] = ("same-problem",)
 
     candidates: int = Field(5, ge=1, le=100, description="turns judged per item, the closest ones")
     min_cosine: float = Field(0.5, ge=-1, le=1, description="turns farther from the item are not judged")
     items_per_example: int = Field(3, ge=1, description="items an example is judged against, the closest ones")
     min_words: int = Field(5, ge=1, description="shorter turns and items are not compared")
     undecided: Literal["quarantine", "keep"] = Field("quarantine", description="what becomes of undecided examples")
-    question: str = Field(QUESTION, min_length=1, description="what is asked after the two texts")
     most_characters: int = Field(4000, ge=100, description="characters of each text that the judge sees")
     draw: Draw = Field(Draw(max_tokens=160), description="how replies are drawn")
 
@@ -86,7 +87,7 @@ class LlmJudge(DecontaminateMethod):
         items = entries(benchmarks)
         pairs = self.candidate_pairs(pool, items, using)
         asked = list(zip(pairs["prompt"], pairs["content"], strict=True))
-        said = rulings(using.judge, asked, self.question, self.draw, self.most_characters, using.progress)
+        said = rulings(using.judge, asked, self.prompt("same-problem"), self.draw, self.most_characters, using.progress)
         of_row: dict[int, list[tuple[dict[str, Any], Ruling]]] = {}
         for pair, ruling in zip(pairs.iter_rows(named=True), said, strict=True):
             of_row.setdefault(pair["row"], []).append((pair, ruling))
