@@ -1,0 +1,149 @@
+"""What all dedup methods share: which text counts, among whom, who of a group stays, and what a repeat's verdict says."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, model_validator
+
+from methods.conversation import content_at, texts_of
+from methods.verdicts import keep_or_reject
+from schemas.method import DedupMethod
+
+On = Literal["prompt", "answer", "both"]
+WHAT = {"prompt": "prompt", "answer": "answer", "both": "whole conversation"}
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63}){0,3}")
+
+
+class Repeats(DedupMethod):
+    """Fields that every dedup method has."""
+
+    on: On = Field("both", description="which text is compared: the turns before the answer, the answer, or all turns")
+    keep: Literal["first", "longest", "longest-answer", "best-source", "least-synthetic", "highest-field"] = Field(
+        "first",
+        description="which of a group stays: the lowest id; the longest conversation; the longest answer; the source that "
+        "comes first in source_priority; the one made in the fewest steps from given data; or the highest number in "
+        "keep_field. Ties go to the lowest id",
+    )
+    source_priority: tuple[str, ...] = Field((), description="best source first; the sources not named come last")
+    keep_field: str | None = Field(
+        None, description="for keep: highest-field, a numeric field of the original row, such as quality or meta.score"
+    )
+    scope: Literal["anywhere", "within-source", "across-sources"] = Field(
+        "anywhere",
+        description="who may repeat whom: any other example; only one of the same source; or only one of another source "
+        "(repeats inside the source of the example that stays are then let be)",
+    )
+
+    @model_validator(mode="after")
+    def _fields_belong_together(self) -> Self:
+        if (self.keep == "highest-field") != (self.keep_field is not None):
+            raise ValueError("keep: highest-field and keep_field go together: name the field, or leave both out")
+        if self.keep_field is not None and not _FIELD.fullmatch(self.keep_field):
+            raise ValueError(f"keep_field {self.keep_field!r} is not a field's name: use letters, digits, '_' and dots")
+        return self
+
+    def best_first(self, pool: pl.DataFrame) -> np.ndarray:
+        """Row positions, best first, int64: the order in which one of a group stays. A repeated member falls to its row."""
+        frame = pool.select("id", self._goodness(pool).alias("good")).with_row_index("row")
+        order = frame.sort("good", "id", "row", descending=[True, False, False], nulls_last=True)
+        return order["row"].to_numpy().astype(np.int64)
+
+    def _goodness(self, pool: pl.DataFrame) -> pl.Expr:
+        """Higher stays; null is last."""
+        match self.keep:
+            case "longest":
+                return texts_of().str.len_chars().cast(pl.Float64)
+            case "longest-answer":
+                return content_at(-1).str.len_chars().cast(pl.Float64)
+            case "best-source":
+                order = {name: -float(i) for i, name in enumerate(self.source_priority)}
+                return pl.col("source").replace_strict(order, default=-float(len(order)), return_dtype=pl.Float64)
+            case "least-synthetic":
+                return -pl.col("synthetic_depth").cast(pl.Float64)
+            case "highest-field":
+                found = pl.col("extra").str.json_path_match(f"$.{self.keep_field}").cast(pl.Float64, strict=False)
+                return pl.when(found.is_finite()).then(found)
+            case _:
+                return pl.lit(0.0)
+
+    def verdicts(self, pool: pl.DataFrame, repeats: "Found", rule: str) -> pl.DataFrame:
+        """VERDICTS: every repeat rejected under ``rule``, with the example that stays in its evidence."""
+        reason = np.full(pool.height, None, dtype=object)
+        score = np.full(pool.height, np.nan)
+        evidence = np.full(pool.height, None, dtype=object)
+        reason[repeats.row] = rule
+        score[repeats.row] = repeats.score
+        ids = pool["id"].bin.encode("hex")
+        home, via = ids.gather(repeats.home), ids.gather(np.maximum(repeats.via, 0))
+        for at, (row, stays, near, link, link_near) in enumerate(
+            zip(repeats.row, home, repeats.similarity.tolist(), via, repeats.via_similarity.tolist(), strict=True)
+        ):
+            said: dict[str, object] = {"on": self.on, "repeats": stays, "similarity": near}
+            if repeats.via[at] >= 0:
+                said |= {"via": link, "via_similarity": link_near}
+            evidence[row] = json.dumps(said, separators=(",", ":"))
+        return keep_or_reject(pool["id"], reason.tolist(), score=score, evidence=evidence.tolist())
+
+
+class Found:
+    """Repeats as parallel arrays: ``row`` repeats ``home``, which stays, with ``similarity``.
+
+    ``via`` is the row that links the two where they are not alike themselves (-1 where they are), ``via_similarity`` how
+    alike it is; ``score`` is the greater of both similarities.
+    """
+
+    def __init__(
+        self,
+        row: np.ndarray,
+        home: np.ndarray,
+        similarity: np.ndarray,
+        via: np.ndarray | None = None,
+        via_similarity: np.ndarray | None = None,
+    ) -> None:
+        self.row, self.home = row, home
+        self.similarity = np.round(similarity, 4)
+        self.via = np.full(len(row), -1) if via is None else via
+        self.via_similarity = np.zeros(len(row)) if via_similarity is None else np.round(via_similarity, 4)
+        self.score = np.where(self.via >= 0, np.maximum(self.similarity, self.via_similarity), self.similarity)
+
+
+def text_compared(on: On) -> pl.Expr:
+    """The text that near-duplicates are sought in. System turns are left out: shared by all, they make all alike."""
+    turn = pl.element().struct
+    said = pl.element().filter(~turn.field("role").is_in(["system", "developer"]).fill_null(False))
+    texts = said.struct.field("content").fill_null("")
+    if on == "answer":
+        return content_at(-1)
+    if on == "prompt":
+        before = pl.col("messages").list.head(pl.max_horizontal(pl.col("messages").list.len(), 1) - 1)
+        return before.list.eval(texts).list.join("\n\n").fill_null("")
+    whole = pl.col("messages").list.eval(texts).list.join("\n\n").fill_null("")
+    worse = pl.col("worse").list.eval(texts).list.join("\n\n")
+    return pl.when(worse.is_null()).then(whole).otherwise(whole + "\n\n" + worse.fill_null(""))
+
+
+def source_codes(pool: pl.DataFrame) -> np.ndarray:
+    """A number per row, equal for equal sources, int64."""
+    return pool["source"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
+
+
+def same_scope(scope: str, one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Which pairs may repeat each other, given their source codes; None for all."""
+    if scope == "anywhere":
+        return None
+    return (one == other) if scope == "within-source" else (one != other)
+
+
+def gone(labels: np.ndarray, sources: Sequence[int] | np.ndarray, scope: str) -> np.ndarray:
+    """Which members of the components go, bool: all but the best one, or those of another source than the best one's.
+
+    ``labels`` are those of `methods.union_find.joined` over things in order, best first.
+    """
+    if scope == "across-sources":
+        codes = np.asarray(sources)
+        return codes != codes[labels]
+    return labels != np.arange(len(labels))

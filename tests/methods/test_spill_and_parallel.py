@@ -1,0 +1,59 @@
+"""Arrays in memory and in a file hold the same; threads keep the order and do not run ahead."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from methods.parallel import cores, in_order
+from methods.spill import Columns, Growing
+
+
+@pytest.mark.parametrize("in_memory", [0, 40, 10**6], ids=["file", "file later", "memory"])
+def test_what_is_appended_is_there(in_memory: int):
+    growing = Growing(np.uint32, in_memory)
+    for piece in ([1, 2, 3], [], [4] * 20, [5]):
+        growing.append(np.array(piece, dtype=np.uint32))
+    assert len(growing) == 24
+    assert growing.whole().tolist() == [1, 2, 3, *[4] * 20, 5]
+
+
+def test_nothing_appended_is_empty():
+    assert Growing(np.uint32, 0).whole().tolist() == []
+
+
+@pytest.mark.parametrize("in_memory", [0, 10**6], ids=["file", "memory"])
+def test_columns_come_back_whole_whatever_the_order_of_the_slices(in_memory: int):
+    values = np.random.default_rng(0).integers(0, 2**64, (3, 50), dtype=np.uint64)
+    columns = Columns(3, 50, in_memory)
+    for start in (30, 0, 10, 40, 20):
+        columns.put(start, values[:, start : start + 10])
+    assert [columns.column(i).tolist() for i in range(3)] == values.tolist()
+
+
+def test_results_come_in_order_and_few_items_wait():
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    results = in_order(lambda i: i * i, items(), threads=2)
+    assert next(results) == 0
+    assert len(taken) <= 5
+    assert list(results) == [i * i for i in range(1, 50)]
+
+
+def test_work_is_done_on_other_threads_and_an_error_comes_through():
+    names = set(in_order(lambda _: threading.current_thread().name, range(4), threads=3))
+    assert all(name.startswith("method") for name in names)
+
+    def fails(i: int) -> int:
+        raise ZeroDivisionError(i)
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(fails, range(4), threads=2))
+    assert list(in_order(str, range(3), threads=1)) == ["0", "1", "2"]
+    assert cores() >= 1
