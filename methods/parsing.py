@@ -38,6 +38,24 @@ def letter_of(text: str, letters: str = "ABC") -> str | Unparsed:
     return Unparsed("several letters" if bracketed else "no letter")
 
 
+def verdict_of(text: str) -> str | Unparsed:
+    """The verdict of a pairwise judgement: ``A``, ``B`` or ``tie``.
+
+    Read in this order: the last ``verdict: X``, a reply that is nothing but the verdict.
+
+    >>> verdict_of("reason: B is longer, verdict: B"), verdict_of("[[A]]"), verdict_of("Verdict: Tie.")
+    ('B', 'A', 'tie')
+    >>> verdict_of("Answer A is better."), verdict_of("verdict: Absolutely")
+    (Unparsed(why='no verdict'), Unparsed(why='no verdict'))
+    """
+    stated = re.findall(r"\bverdict\s*(?:is)?\s*[:=]?[\s\W]*(A|B|tie)\b(?!')", text, flags=re.IGNORECASE)
+    alone = re.fullmatch(r"\W*(A|B|tie)\W*", text, flags=re.IGNORECASE)
+    said = stated[-1] if stated else alone[1] if alone else None
+    if said is None:
+        return Unparsed("no verdict")
+    return "tie" if said.lower() == "tie" else said.upper()
+
+
 def yes_or_no(text: str) -> bool | Unparsed:
     r"""A yes/no reply by its first word, whatever case and punctuation.
 
