@@ -1,11 +1,17 @@
 """Total parsers from a reply to a value: what cannot be read is ``Unparsed`` with a reason, never a default value."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.identity import canonical_json
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,18 @@ def verdict_of(text: str) -> str | Unparsed:
 
     >>> verdict_of("reason: B is longer, verdict: B"), verdict_of("[[A]]"), verdict_of("Verdict: Tie.")
     ('B', 'A', 'tie')
-    >>> verdict_of("Answer A is better."), verdict_of("verdict: Absolutely")
+    >>> verdict_of("verdict: a tie"), verdict_of("verdict: b"), verdict_of("verdict: A is better")
+    ('tie', 'B', 'A')
+    >>> verdict_of("Answer A is better."), verdict_of("verdict: a better one")
     (Unparsed(why='no verdict'), Unparsed(why='no verdict'))
     """
-    stated = re.findall(r"\bverdict\s*(?:is)?\s*[:=]?[\s\W]*(A|B|tie)\b(?!')", text, flags=re.IGNORECASE)
-    alone = re.fullmatch(r"\W*(A|B|tie)\W*", text, flags=re.IGNORECASE)
+    option = r"((?i:(?:a\s+)?tie)\b|[AB]\b(?!')|[ab](?=\W*\Z))"  # "a better one" is no verdict, "a" is
+    stated = re.findall(rf"(?i:\bverdict\s*(?:is)?\s*[:=]?\W*){option}", text)
+    alone = re.fullmatch(rf"\W*{option}\W*", text)
     said = stated[-1] if stated else alone[1] if alone else None
     if said is None:
         return Unparsed("no verdict")
-    return "tie" if said.lower() == "tie" else said.upper()
+    return "tie" if said.lower().endswith("tie") else said.upper()
 
 
 def yes_or_no(text: str) -> bool | Unparsed:
@@ -80,6 +89,69 @@ def after_marker(text: str, marker: str = "answer:") -> str | Unparsed:
         return Unparsed(f"no {marker!r}")
     found = text[place + len(marker) :].strip()
     return found if found else Unparsed(f"nothing after {marker!r}")
+
+
+def score_of(text: str, low: float, high: float, marker: str = "score") -> float | Unparsed:
+    """The number after the last ``score:``, or a reply that is a number; outside ``low`` … ``high`` it is no score.
+
+    >>> score_of("reason: short, score: 7/10", 0, 10), score_of(" 8.5 ", 0, 10), score_of("score: 11", 0, 10)
+    (7.0, 8.5, Unparsed(why='11 is not between 0 and 10'))
+    """
+    found = re.findall(rf"\b{marker}\b\W{{0,5}}(-?\d{{1,9}}(?:\.\d{{1,9}})?)", text, flags=re.IGNORECASE)
+    alone = re.fullmatch(r"\s*\**(-?\d{1,9}(?:\.\d{1,9})?)\**(?:\s*/\s*\d+)?\.?\s*", text)
+    said = found[-1] if found else alone[1] if alone else None
+    if said is None:
+        return Unparsed(f"no {marker}")
+    value = float(said)
+    return value if low <= value <= high else Unparsed(f"{said} is not between {low:g} and {high:g}")
+
+
+def model_from(text: str, shape: type[M]) -> M | Unparsed:
+    """The one JSON object of a reply as a pydantic model; words and code fences around it are let pass, NaN is not.
+
+    >>> class Point(BaseModel):
+    ...     x: float
+    >>> model_from('Here it is:\\n```json\\n{"x": 1.5}\\n```', Point), model_from('{"x": "up"}', Point).why[:8]
+    (Point(x=1.5), 'x: Input')
+    """
+    place = text.find("{")
+    if place < 0:
+        return Unparsed("no JSON object")
+    try:
+        value, end = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text, place)
+    except (ValueError, RecursionError) as error:
+        return Unparsed(f"no JSON: {str(error)[:120]}")
+    if "{" in text[end:]:
+        return Unparsed("several JSON objects")
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return Unparsed(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"[:200])
+
+
+def schema_of(shape: type[BaseModel]) -> str:
+    """A pydantic model as the canonical text of its JSON schema, as `Sampling.json_schema` wants it."""
+    return canonical_json(shape.model_json_schema())
+
+
+def checked_schema(value: str | Mapping[str, Any]) -> str:
+    """A JSON schema as canonical text; ``ValueError`` for what is none."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        schema = json.loads(value, parse_constant=_no_constant) if isinstance(value, str) else dict(value)
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"it is not a JSON schema: {error.message[:200]}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"it is not a JSON schema: {error}") from None
+    return canonical_json(schema)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def parsed(values: Sequence[T | Unparsed]) -> list[T]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.agreement import agree_in_both_orders, majority, mean_of_present, weighted
-from methods.parsing import Unparsed, after_marker, letter_of, parsed, yes_or_no
+from methods.parsing import Unparsed, after_marker, letter_of, parsed, verdict_of, yes_or_no
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,27 @@ def test_examples_in_docstrings_hold(module):
     found = doctest.testmod(importlib.import_module(module))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("reason: shorter, verdict: A", "A"),
+        ("verdict: A at first sight, but then verdict: B", "B"),
+        ("**Verdict**: [[B]]", "B"),
+        ("verdict is tie", "tie"),
+        ("verdict: a tie", "tie"),
+        ("Tie.", "tie"),
+        (" b\n", "B"),
+        ("verdict: A is better than B", "A"),
+    ],
+)
+def test_a_verdict_is_read_wherever_it_is_stated(text, verdict):
+    assert verdict_of(text) == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Both are good.", "verdict: a good one wins", "verdict:", "verdict: Ah", "A or B"]
+)
+def test_a_reply_without_a_verdict_is_no_verdict(text):
+    assert verdict_of(text) == Unparsed("no verdict")
