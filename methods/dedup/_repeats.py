@@ -1,6 +1,5 @@
 """What all dedup methods share: which text counts, among whom, who of a group stays, and what a repeat's verdict says."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -72,21 +71,33 @@ class Repeats(DedupMethod):
 
     def verdicts(self, pool: pl.DataFrame, repeats: "Found", rule: str) -> pl.DataFrame:
         """VERDICTS: every repeat rejected under ``rule``, with the example that stays in its evidence."""
-        reason = np.full(pool.height, None, dtype=object)
-        score = np.full(pool.height, np.nan)
-        evidence = np.full(pool.height, None, dtype=object)
-        reason[repeats.row] = rule
-        score[repeats.row] = repeats.score
         ids = pool["id"].bin.encode("hex")
-        home, via = ids.gather(repeats.home), ids.gather(np.maximum(repeats.via, 0))
-        for at, (row, stays, near, link, link_near) in enumerate(
-            zip(repeats.row, home, repeats.similarity.tolist(), via, repeats.via_similarity.tolist(), strict=True)
-        ):
-            said: dict[str, object] = {"on": self.on, "repeats": stays, "similarity": near}
-            if repeats.via[at] >= 0:
-                said |= {"via": link, "via_similarity": link_near}
-            evidence[row] = json.dumps(said, separators=(",", ":"))
-        return keep_or_reject(pool["id"], reason.tolist(), score=score, evidence=evidence.tolist())
+        via = repeats.via >= 0
+        said = pl.DataFrame(
+            {
+                "row": repeats.row.astype(np.uint32),
+                "home": ids.gather(repeats.home),
+                "near": repeats.similarity,
+                "link": ids.gather(np.where(via, repeats.via, 0)) if len(ids) else pl.Series(dtype=pl.String),
+                "link_near": repeats.via_similarity,
+                "chained": via,
+                "score": repeats.score,
+            }
+        )
+        fact = pl.concat_str(
+            pl.lit(f'{{"on":"{self.on}","repeats":"'), "home", pl.lit('","similarity":'), pl.col("near").cast(pl.String)
+        )
+        chain = pl.concat_str(
+            pl.lit(',"via":"'), "link", pl.lit('","via_similarity":'), pl.col("link_near").cast(pl.String)
+        )
+        told = said.select(
+            "row",
+            "score",
+            pl.lit(rule).alias("reason"),
+            pl.concat_str(fact, pl.when("chained").then(chain).otherwise(pl.lit("")), pl.lit("}")).alias("evidence"),
+        )
+        judged = pool.select("id").with_row_index("row").join(told, on="row", how="left", maintain_order="left")
+        return keep_or_reject(pool["id"], judged["reason"], score=judged["score"], evidence=judged["evidence"])
 
 
 class Found:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from methods.dedup.exact import Exact
 from schemas.examples import MESSAGES, turns
-from tests.methods._pools import NOTHING, example_id, pool_of, reasons, rng
+from tests.methods._pools import NOTHING, awkward_pool, example_id, pool_of, reasons, rng
 
 WORDS = st.sampled_from(["a", "A ", "b", "ｂ", "a\u200b", "c  d", "C d", ""])
 POOLS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6)
@@ -83,3 +83,47 @@ def test_a_pool_of_empty_answers_is_one_class_and_an_empty_pool_is_none():
     pool = pool_of(("a", ""), ("b", " \u200b"))
     assert judge(pool, on="answer")["reason"].null_count() == 1
     assert judge(pool_of().clear()).height == 0
+
+
+@pytest.mark.parametrize(
+    ("normalize", "kept"), [("none", 5), ("spacing", 3), ("words", 1)], ids=["none", "spacing", "words"]
+)
+@pytest.mark.parametrize("on", ["prompt", "answer", "both"])
+def test_the_level_says_what_may_differ(normalize: str, kept: int, on: str):
+    texts = ["Say 3 + 4", "say  3 + 4", "Say 3 +\u200b 4", "Say 3 - 4", "Sаy: ３ 4!"]  # the last with a Cyrillic a
+    pool = pool_of(*((text, text) for text in texts))
+    assert judge(pool, normalize=normalize, on=on)["reason"].null_count() == kept
+
+
+def test_texts_without_words_are_told_apart_by_their_signs():
+    pool = pool_of(("q", "🙂"), ("q", "🙃"), ("q", "+"), ("q", " + "), ("q", ""))
+    assert judge(pool, normalize="words", on="answer")["reason"].null_count() == 4
+
+
+def test_a_text_cannot_pass_for_the_boundary_of_two_turns():
+    forged = "hi0:9:assistant2:yo0:4:user2:hi"
+    pool = pool_of(
+        [("user", "hi"), ("assistant", "yo"), ("user", "hi"), ("assistant", "x")],
+        [("user", forged), ("assistant", "x")],
+        [("user", "hi\x1f\x1dassistant\x1fyo\x1f\x1duser\x1fhi"), ("assistant", "x")],
+    )
+    for normalize in ("none", "spacing"):
+        assert judge(pool, normalize=normalize)["reason"].null_count() == 3
+
+
+def test_scope_says_who_may_repeat_whom():
+    pool = pool_of(*[("q", "a")] * 5, source=["a", "a", "b", "b", "b"])
+    within = judge(pool, scope="within-source").filter(fate="keep")["id"].to_list()
+    assert sorted(within) == sorted([min(map(example_id, (0, 1))), min(map(example_id, (2, 3, 4)))])
+    across = judge(pool, scope="across-sources", keep="best-source", source_priority=("b",))
+    assert reasons(across, pool) == ["exact-duplicate"] * 2 + [None] * 3
+    home = min(map(example_id, (2, 3, 4))).hex()
+    assert {json.loads(e)["repeats"] for e in across["evidence"].drop_nulls()} == {home}
+
+
+def test_the_result_does_not_depend_on_how_the_work_is_cut(monkeypatch: pytest.MonkeyPatch):
+    pool = awkward_pool()
+    whole = judge(pool)
+    monkeypatch.setattr("methods.dedup.exact._ROWS", 3)
+    assert judge(pool).equals(whole)
+    assert whole.filter(fate="reject").height == 2
