@@ -8,12 +8,13 @@ from prefect.runtime import flow_run
 from schemas.lineage import DatasetRef
 from schemas.recipe import Recipe
 from tasks.bench import Bench, bench_of
+from tasks.decontaminate import Policy, decontaminate_examples
 from tasks.evaluate import evaluate_model
 from tasks.finetune import trigger_finetune
 from tasks.gather import gather
 from tasks.generate import generate_examples
 from tasks.ingest import ingest
-from tasks.judge import decontaminate_examples, dedup_examples, filter_examples
+from tasks.judge import dedup_examples, filter_examples
 from tasks.mix import mix_sources
 from tasks.publish import publish
 from tasks.rank import rank_examples
@@ -45,7 +46,9 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
     for method in recipe.filter:
         pool = filter_examples(pool, method, bench)
     if recipe.decontaminate:
-        pool = decontaminate_examples(pool, recipe.decontaminate.benchmarks, recipe.decontaminate.by, bench)
+        policy = Policy(max_source_overlap=recipe.decontaminate.max_source_overlap)
+        for method in recipe.decontaminate.by:
+            pool = decontaminate_examples(pool, recipe.decontaminate.benchmarks, method, bench, policy)
     target = sources.get(recipe.target or "")
     ranking = rank_examples(pool, target, recipe.rank, bench) if recipe.rank else None
     if recipe.select:

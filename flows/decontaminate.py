@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from schemas.recipe import AnyDecontaminate, BackendChoices
 from tasks.adhoc import adhoc_bench, named, taken_in
-from tasks.judge import decontaminate_examples
+from tasks.decontaminate import Policy, decontaminate_examples
 from tasks.running import running
 
 
@@ -20,9 +20,10 @@ def decontaminate(
     tag: str | None = None,
     backends: BackendChoices = BackendChoices(),
     rng_seed: int = 0,
+    policy: Policy = Policy(),
 ) -> str:
-    """Decontaminate: drop what gives a benchmark away. The ref of the result."""
+    """Decontaminate: drop (or, by the policy, flag) what gives a benchmark away. The ref of the result."""
     bench = adhoc_bench(store, backends, rng_seed)
     with running(tag or "decontaminate", "decontaminate", bench, flow_run.id) as ending:
-        ending.dataset = named(decontaminate_examples(taken_in(pool, bench), benchmarks, by, bench), tag, bench)
+        ending.dataset = named(decontaminate_examples(taken_in(pool, bench), benchmarks, by, bench, policy), tag, bench)
     return ending.dataset

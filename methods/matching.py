@@ -32,6 +32,9 @@ Field_ = Literal["prompt", "answer"]
 Matcher = Callable[[pl.DataFrame], pl.DataFrame]
 
 
+_ORDER = ["row", "entry", "field", "worse", "turn", "rule"]
+
+
 class PairMethod(DecontaminateMethod):
     """A method that flags pairs of a turn and an item, each example by itself: any split of a pool gives the same."""
 
@@ -53,18 +56,19 @@ class PairMethod(DecontaminateMethod):
         self, pool: pl.DataFrame, benchmarks: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:
         """See `DecontaminateMethod`; draws no number."""
-        return self.judge_batches(benchmarks, using)(pool)
+        return self.judge_batches(benchmarks, using)(pool)[0]
 
     def judge_batches(
         self, benchmarks: Mapping[str, pl.DataFrame], using: Using
-    ) -> Callable[[pl.DataFrame], pl.DataFrame]:
-        """``judge`` with the index built once: VERDICTS of any number of batches, from any thread."""
+    ) -> Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]:
+        """``judge`` with the index built once: VERDICTS and flagged PAIRS of any number of batches, from any thread."""
         items = entries(benchmarks)
         match = self.matcher(items, using)
 
-        def judged(pool: pl.DataFrame) -> pl.DataFrame:
+        def judged(pool: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             said = turns(pool)
-            return verdicts_of(self, pool["id"], said, items, match(said))
+            pairs = match(said)
+            return verdicts_of(self, pool["id"], said, items, pairs), pairs.filter("flagged").sort(_ORDER)
 
         return judged
 

@@ -6,6 +6,7 @@ Run it when a source changes, raise the pack's version below, and commit the fil
 import hashlib
 import sys
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +31,12 @@ class Recipe:
 
 _CHOICE = pl.coalesce(*(pl.when(pl.col("answer") == letter).then(pl.col(letter)) for letter in "ABCD"))
 _NUMBER = pl.int_range(pl.len()).cast(pl.String)
+
+#: Day of each benchmark's first version on arXiv: from then on its items could be read.
+RELEASED = {
+    "gsm8k": "2021-10-27", "humaneval": "2021-07-07", "mbpp": "2021-08-16", "mmlu": "2020-09-07",
+    "truthfulqa": "2021-09-08", "bbh": "2022-10-17", "ifeval": "2023-11-14",
+}  # fmt: skip
 
 RECIPES = {
     "gsm8k": Recipe(
@@ -92,6 +99,7 @@ def build(folder: Path, target: Path) -> None:
             "split": recipe.split,
             "items": items.height,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "released": date.fromisoformat(RELEASED[name]),
         }
     head = "# The benchmark packs that ship, made by `python -m packs.build`; storage/packs.py checks the digests.\n"
     (target / "packs.yaml").write_text(head + yaml.safe_dump(listed, sort_keys=False, width=120), encoding="utf-8")

@@ -30,7 +30,7 @@ class Strict(BaseModel):
 
 def _list(value: Any) -> Any:
     """One step may stand where a list of steps is expected."""
-    return [value] if isinstance(value, Mapping) else value
+    return [value] if isinstance(value, Mapping | BaseModel) else value
 
 
 class RecipeSource(SourceSpec):
@@ -61,8 +61,15 @@ class Generation(Strict):
 class Decontamination(Strict):
     """Which benchmarks must not leak into the set, and when the gate stops training."""
 
-    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of shipped packs, or paths of your own files")
-    by: AnyDecontaminate
+    benchmarks: tuple[str, ...] = Field(
+        min_length=1, description="names of shipped or added packs, paths of your own files, or hub:owner/name@commit"
+    )
+    by: Annotated[tuple[AnyDecontaminate, ...], BeforeValidator(_list)] = Field(
+        min_length=1, description="one method, or several that are applied in turn"
+    )
+    max_source_overlap: float | None = Field(
+        None, ge=0, le=1, description="drop a whole source that holds more than this share of a benchmark (Tülu 3: 0.02)"
+    )
     max_contaminated_fraction: float = Field(
         0.0, ge=0, le=1, description="share of the published set that may still match before the gate closes"
     )
@@ -191,7 +198,7 @@ class Recipe(Strict):
         found += [(f"dedup.{i}", m) for i, m in enumerate(self.dedup)]
         found += [(f"filter.{i}", m) for i, m in enumerate(self.filter)]
         if self.decontaminate:
-            found.append(("decontaminate.by", self.decontaminate.by))
+            found += [(f"decontaminate.by.{i}", m) for i, m in enumerate(self.decontaminate.by)]
         found += [(stage, m) for stage in ("rank", "select", "mix") if (m := getattr(self, stage)) is not None]
         return found
 

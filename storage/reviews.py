@@ -35,6 +35,9 @@ Verdict = Literal["accept", "reject"]
 #: The part in which a decontaminate step keeps the items that it hit: ``benchmark``, ``item``, ``prompt``, ``answer``.
 ITEMS_PART = "sidecar/items"
 
+#: The part in which it keeps every flagged pair of an example (its ``position`` in the input) and an item.
+PAIRS_PART = "sidecar/pairs"
+
 _ENTRY = re.compile(r"([0-9a-f]{32})@([0-9]{8})\.json")
 _MOST_REASON = 2000  # characters
 

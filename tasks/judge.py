@@ -1,12 +1,11 @@
-"""Filter, dedup and decontaminate: a method gives each example its fate, the store keeps all of them."""
+"""Filter and dedup: a method gives each example its fate, the store keeps all of them."""
 
 import polars as pl
 
-from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
 from schemas.lineage import DatasetRef
-from storage.packs import load_pack
+from schemas.method import JudgeMethod
 from tasks.bench import Bench
 from tasks.events import Event, emit
 from tasks.figures import figures_of
@@ -49,29 +48,10 @@ def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
     _finish(work, rows, said, method)
 
 
-@stage_task("decontaminate {method.method}")
-def decontaminate_examples(
-    pool: DatasetRef, benchmarks: tuple[str, ...], method: AnyDecontaminate, bench: Bench
-) -> DatasetRef:
-    """Examples that give a benchmark away are dropped; evidence names the item and the span in both texts."""
-    packs = [load_pack(name) for name in benchmarks]
-
-    def compute(work: Work) -> None:
-        rows = work.store.pool(pool)
-        said = method.judge(rows, {p.name: p.items for p in packs}, using=work.using, rng=work.rng)
-        _finish(work, rows, said, method)
-        work.draft.summary["benchmarks"] = {
-            p.name: {"version": p.version, "digest": p.digest, "items": p.items.height} for p in packs
-        }
-
-    digests = {f"benchmark/{p.name}": p.digest for p in packs}
-    return materialise("decontaminate", method, [("pool", pool)], bench, compute, content=digests)
-
-
-def _finish(
-    work: Work, rows: pl.DataFrame, said: pl.DataFrame, method: AnyFilter | AnyDedup | AnyDecontaminate
-) -> None:
+def _finish(work: Work, rows: pl.DataFrame, said: pl.DataFrame, method: AnyFilter | AnyDedup) -> None:
     settle(work, "pool", rows, said, list(method.settled_rules(said)))
     kept = rows.join(said.filter(pl.col("fate").is_in(["keep", "edit"])).select("id"), on="id", how="semi")
     work.draft.summary.update(figures_of(kept))
+    if isinstance(method, JudgeMethod) and (audit := method.audit(rows, said)):
+        work.draft.summary["audit"] = dict(audit)
     emit(Event("progress", work.step.stage, method.name, str(work.step.output), done=rows.height, total=rows.height))
