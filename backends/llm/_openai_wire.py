@@ -4,10 +4,11 @@ import json
 import math
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from backends.llm._accept import strict_json
+from backends.llm._prices import ModelPrice
 from backends.protocols import FailureClass, Reply, Request
 
 #: Control tokens of the common chat formats. In a user's text they are written apart, so that no server reads them.
@@ -16,8 +17,10 @@ _CONTROL = re.compile(
 )
 
 Kind = Literal["reply", "passing", "terminal", "fatal"]
-#: USD per million prompt and reply tokens; None is unknown.
-Price = tuple[float, float] | None
+#: None is unknown.
+Price = ModelPrice | None
+#: How a server is made to write JSON of a schema: by its own constraint, as any JSON object, or by words alone.
+Structured = Literal["json_schema", "json_object", "prompt"]
 
 
 class TooLarge(Exception):
@@ -54,9 +57,13 @@ def neutralized(text: str) -> str:
     return _CONTROL.sub(apart, text)
 
 
-def body_of(request: Request, model: str, *, neutralize: bool) -> dict[str, Any]:
+def body_of(
+    request: Request, model: str, *, neutralize: bool, structured: Structured = "json_schema"
+) -> dict[str, Any]:
     """The JSON body of a request; defaults are left out, so that strict servers are not troubled."""
     sampling = request.sampling
+    if sampling.json_schema is not None and structured != "json_schema":
+        request = _told(request, sampling.json_schema)
     clean = neutralized if neutralize else str
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
     if request.prompt is not None:
@@ -77,10 +84,21 @@ def body_of(request: Request, model: str, *, neutralize: bool) -> dict[str, Any]
     if sampling.temperature > 0:
         # Servers know a seed, not an index: samples of one prompt need seeds of their own.
         body["seed"] = (sampling.seed + 7919 * sampling.index) % 2**31
-    if sampling.json_schema is not None:
+    if sampling.json_schema is not None and structured == "json_schema":
         schema = {"name": "reply", "schema": json.loads(sampling.json_schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif sampling.json_schema is not None and structured == "json_object":
+        body["response_format"] = {"type": "json_object"}
     return body
+
+
+def _told(request: Request, schema: str) -> Request:
+    """The request with its schema in words, at the end of the last turn."""
+    words = f"\n\nReply with only JSON that matches this JSON schema:\n{schema}"
+    if request.prompt is not None:
+        return replace(request, prompt=request.prompt + words)
+    *before, last = request.messages
+    return replace(request, messages=(*before, replace(last, content=last.content + words)))
 
 
 def outcome_of(status: int, headers: Any, body: bytes, *, chat: bool, estimate: int, price: Price) -> Outcome:
@@ -163,7 +181,9 @@ def _read(raw: bytes, chat: bool, estimate: int, price: Price) -> Outcome:
     prompt_tokens, completion_tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     prompt_tokens = estimate if prompt_tokens is None else prompt_tokens
     completion_tokens = estimated_tokens(text) if completion_tokens is None else completion_tokens
-    cost = None if price is None else (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cost = None if price is None else price.usd(prompt_tokens, completion_tokens, cached or 0)
     finish = choice.get("finish_reason")
     reply = Reply(
         text=text,

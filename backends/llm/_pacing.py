@@ -29,6 +29,7 @@ class _Cut:
 class Pace:
     """Concurrency of one endpoint: additive increase, multiplicative decrease, never below one.
 
+    Until the first rejection it doubles with each round of answers, so that a sound server is soon fully used.
     A cut must earn its place. Where rejections come from load, fewer requests at once are rejected less and cost little
     throughput: the cut stays, and the next one follows. Where they come at random, as large a share is rejected as
     before and throughput falls with the cut: it is taken back, and for a while rejections do not stop the climb (unless
@@ -43,6 +44,7 @@ class Pace:
         self.held = 0  # answered, but not durable yet: these would be lost in a crash like those in flight
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._good = self._bad = 0
+        self._rising = True  # nothing was ever rejected: the limit doubles with each round
         self._since = clock()
         self._cut: _Cut | None = None
         self._hold = 0  # windows in which rejections are taken for chance
@@ -68,8 +70,11 @@ class Pace:
         self._recent.append(not overloaded)
         if overloaded:
             self._bad += 1
+            self._rising = False
         else:
             self._good += 1
+            if self._rising:
+                self.limit = min(float(self.ceiling), self.limit + 1.0)
             if seconds is not None:
                 self._latency.append(seconds)
         if self._good + self._bad >= max(_WINDOW, 2 * int(self.limit)):

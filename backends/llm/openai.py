@@ -6,18 +6,38 @@ import re
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from backends.base import BackendConfig, speed
-from backends.llm._openai_wire import estimated_tokens
+from backends.llm._openai_wire import Structured, estimated_tokens
+from backends.llm._prices import ModelPrice, price_of_model
 from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs
 from schemas.errors import CannotScore, EngineDown, UsageError
 
 T = TypeVar("T")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LOOKS_LIKE_A_KEY = re.compile(r"(sk|hf|ghp|pk|key)[-_][A-Za-z0-9]")
+
+
+class Fallback(BaseModel):
+    """Another endpoint that answers when the first does not; which one answered stands with every call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, description="the model's name on that server")
+    revision: str | None = Field(None, description="what that server has under the name")
+    base_url: str = Field(description="address up to and with /v1")
+    api_key_env: str | None = Field(None, description="NAME of the environment variable that holds its key")
+    after_failures: int = Field(
+        8, ge=1, description="failures in a row (429 not counted) after which all calls go there"
+    )
+    retry_seconds: float = Field(30.0, gt=0, description="after so long one call tries the first endpoint again")
+
+    _names_a_variable = field_validator("api_key_env")(lambda value: names_a_variable(value))
+    _is_plain_address = field_validator("base_url")(lambda value: plain_address(value))
 
 
 class OpenAI(BackendConfig):
@@ -62,24 +82,27 @@ class OpenAI(BackendConfig):
     outage_seconds: float = speed(120.0, gt=0, description="no answer at all for so long means that the server is gone")
     max_attempts: int = speed(8, ge=1, description="attempts that failed otherwise than by 429")
     max_reply_bytes: int = speed(10_000_000, ge=1000, description="a larger body is no answer")
+    fallback: Fallback | None = Field(None, description="another endpoint for what this one cannot answer")
+    structured_output: Structured = Field(
+        "json_schema",
+        description="how the server is made to write JSON: by json_schema, by json_object, or by the prompt alone; "
+        "checked and asked again in any case",
+    )
+    requests_per_minute: float | None = speed(None, gt=0, description="the provider's limit, kept by this process")
+    tokens_per_minute: float | None = speed(None, gt=0, description="the same for tokens of prompts and replies")
+    batch: bool = speed(False, description="use the server's batch endpoint: cheaper, and answers come within a day")
+    batch_requests: int = speed(20_000, ge=1, le=50_000, description="most requests in one batch")
+    batch_poll_seconds: float = speed(30.0, gt=0, description="how often to ask whether a batch is done")
+    prices: dict[str, ModelPrice] = speed(
+        default_factory=dict,
+        description="USD per million tokens by `model` or `model@host`: input, output, cached_input, "
+        "batch; the file that PROVENDER_PRICES names is asked next",
+    )
     input_usd_per_million: float | None = speed(None, ge=0, description="price of prompt tokens; unknown = null")
     output_usd_per_million: float | None = speed(None, ge=0, description="price of reply tokens; unknown = null")
 
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and (not _ENV_NAME.fullmatch(value) or _LOOKS_LIKE_A_KEY.match(value)):
-            raise ValueError(
-                "api_key_env is the NAME of an environment variable, such as OPENAI_API_KEY, never the key"
-            )
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_plain_address(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^\s@?#]+", value):
-            raise ValueError("base_url is http(s)://host/v1, without user, password or query")
-        return value.rstrip("/")
+    _names_a_variable = field_validator("api_key_env")(lambda value: names_a_variable(value))
+    _is_plain_address = field_validator("base_url")(lambda value: plain_address(value))
 
     @model_validator(mode="after")
     def _both_prices(self) -> "OpenAI":
@@ -87,16 +110,51 @@ class OpenAI(BackendConfig):
             raise ValueError("give both input_usd_per_million and output_usd_per_million, or neither")
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """What decides a reply; what was added to this backend later counts only where it is used."""
+        known = super().identity()
+        if self.structured_output == "json_schema":
+            del known["structured_output"]
+        del known["fallback"]
+        if self.fallback is not None:
+            known["fallback"] = {"model": self.fallback.model, "revision": self.fallback.revision}
+        return known
+
+    @property
+    def model_price(self) -> ModelPrice | None:
+        """What the model costs here: of these fields, of `prices`, or of the environment's table; None is unknown."""
+        if self.input_usd_per_million is not None and self.output_usd_per_million is not None:
+            found: ModelPrice | None = ModelPrice(input=self.input_usd_per_million, output=self.output_usd_per_million)
+        else:
+            found = price_of_model(self.model, self.base_url, self.prices)
+        return found.batched() if found is not None and self.batch else found
+
     @property
     def price(self) -> tuple[float, float] | None:
-        """USD per million prompt and reply tokens, or None when it is not known."""
-        if self.input_usd_per_million is None or self.output_usd_per_million is None:
-            return None
-        return self.input_usd_per_million, self.output_usd_per_million
+        """USD per million prompt and reply tokens at worst (the dearer endpoint, no cached prompt); None is unknown."""
+        first = self.model_price
+        if first is None or self.fallback is None:
+            return None if first is None else (first.input, first.output)
+        other = price_of_model(self.fallback.model, self.fallback.base_url, self.prices)
+        return None if other is None else (max(first.input, other.input), max(first.output, other.output))
 
     def open(self) -> "OpenAIEngine":
         """The client; nothing is sent yet. ``UsageError`` when the variable that should hold the key is not set."""
         return OpenAIEngine(self, key=key_from(self.api_key_env))
+
+
+def names_a_variable(value: str | None) -> str | None:
+    """The name of an environment variable; what looks like a key is refused."""
+    if value is not None and (not _ENV_NAME.fullmatch(value) or _LOOKS_LIKE_A_KEY.match(value)):
+        raise ValueError("api_key_env is the NAME of an environment variable, such as OPENAI_API_KEY, never the key")
+    return value
+
+
+def plain_address(value: str) -> str:
+    """An address without user, password and query."""
+    if not re.fullmatch(r"https?://[^\s@?#]+", value):
+        raise ValueError("base_url is http(s)://host/v1, without user, password or query")
+    return value.rstrip("/")
 
 
 def key_from(name: str | None) -> SecretStr | None:
@@ -134,12 +192,29 @@ class OpenAIEngine:
             max_prompt_tokens=config.max_prompt_tokens,
             accept_cut_off=config.accept_cut_off,
             neutralize=config.neutralize_control_tokens,
-            price=config.price,
+            structured=config.structured_output,
+            price=config.model_price,
             extra_body=dict(config.extra_body),
             max_tokens_name=config.max_tokens_field,
+            requests_per_minute=config.requests_per_minute,
+            tokens_per_minute=config.tokens_per_minute,
         )
+        other = config.fallback
+        if other is not None:
+            rests = {"breaker_failures": other.after_failures, "breaker_rest_seconds": other.retry_seconds}
+            settings = replace(settings, **rests)
+            other_key = key_from(other.api_key_env)
+            there = replace(
+                settings,
+                base_url=other.base_url,
+                model=other.model,
+                key=other_key.get_secret_value() if other_key else None,
+                price=price_of_model(other.model, other.base_url, config.prices),
+                requests_per_minute=None,
+                tokens_per_minute=None,
+            )
         self._loop = _LoopThread()
-        self._client = self._loop.make(lambda: Client(settings))
+        self._client = self._loop.make(lambda: Client(settings, Client(there) if other is not None else None))
         self._close = weakref.finalize(self, _shut, self._loop, self._client)
 
     def identity(self) -> dict[str, Any]:
@@ -148,7 +223,13 @@ class OpenAIEngine:
 
     def generate(self, requests: Sequence[Request], meter: Meter | None = None) -> list[Reply]:
         """One reply per request. Raises ``EngineDown`` when the server refuses the key, the model, or every call."""
-        return self._loop.run(self._client.generate(requests, meter)) if requests else []
+        if not requests:
+            return []
+        if self.config.batch:
+            from backends.llm._openai_batch import Batches
+
+            return self._loop.run(Batches(self._client, self.config).generate(requests, meter))
+        return self._loop.run(self._client.generate(requests, meter))
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
         """Teacher-forced scores; ``CannotScore`` unless ``scoring`` says how this server does it."""

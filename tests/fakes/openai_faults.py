@@ -65,6 +65,11 @@ def _status(status: int, extra: Callable[[], str] = lambda: "") -> Callable[...,
     return fault
 
 
+async def _quota(writer: asyncio.StreamWriter, headers: dict[str, str]) -> bool:
+    error = {"code": "insufficient_quota", "message": "You exceeded your current quota"}
+    return await packed(writer, 429, "Too Many Requests", {"error": error})
+
+
 async def _hang(writer: asyncio.StreamWriter, headers: dict[str, str]) -> bool:
     await asyncio.sleep(3600)
     return False
@@ -91,7 +96,7 @@ BEFORE: dict[str, Callable[..., Awaitable[bool]]] = {
     "429-seconds": _status(429, lambda: "retry-after: 1\r\n"),
     "429-date": _status(429, _date_later),
     "429-absurd": _status(429, lambda: "retry-after: 86400000\r\n"),
-    "429-quota": _status(429, lambda: "x-fault: quota\r\n"),
+    "429-quota": _quota,
     "408": _status(408),
     "500": _status(500),
     "502": _status(502),

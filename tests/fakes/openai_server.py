@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ class Faults:
     models: tuple[str, ...] = ()  # every other model is refused with 404
     crash_after: int | None = None  # the process exits at this request
     stall_after: int | None = None  # from this request on nothing is answered
+    cached_tokens: int = 0  # so many prompt tokens count as found in the server's cache
+    json_always: bool = False  # replies are JSON even where no response_format asks for it
     once: str | None = None  # crash and stall only while this file does not exist; it is made
 
 
@@ -49,6 +52,7 @@ class FakeServer:
     def __init__(self, faults: Faults | None = None, port: int = 0) -> None:
         self.faults = faults or Faults()
         self.requests: list[dict[str, Any]] = []  # every body that came, in order
+        self.arrivals: list[float] = []  # when each came, monotonic seconds
         self.attempts: Counter[str] = Counter()
         self.billed: Counter[str] = Counter()
         self.injected: Counter[str] = Counter()
@@ -155,6 +159,7 @@ class FakeServer:
             attempt = self.attempts[name]
             self.attempts[name] += 1
             self.requests.append(body)
+            self.arrivals.append(time.monotonic())
             count = sum(self.attempts.values())
         await self._maybe_die(count)
         if faults.key is not None and headers.get("authorization") != f"Bearer {faults.key}":
@@ -207,7 +212,7 @@ class FakeServer:
 
     def _good(self, body: dict[str, Any], chat: bool, prompt: str) -> dict[str, Any]:
         text = answer_text(prompt)
-        if body.get("response_format"):
+        if body.get("response_format") or self.faults.json_always:
             text = json.dumps({"answer": text})
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         if chat:
@@ -222,7 +227,9 @@ class FakeServer:
             offsets = [sum(len(word) + 1 for word in words[:i]) for i in range(len(words))]
             values = [None, *(-0.5 * len(word) for word in words[1:])]
             choice["logprobs"] = {"tokens": words, "token_logprobs": values, "text_offset": offsets}
-        usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 8}
+        usage: dict[str, Any] = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 8}
+        if self.faults.cached_tokens:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.faults.cached_tokens}
         return {"id": "x", "model": body.get("model", "fake"), "choices": [choice], "usage": usage}
 
 
