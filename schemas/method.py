@@ -175,6 +175,10 @@ class JudgeMethod(Method):
         """``rules`` after judging, for thresholds that depend on the pool (a quantile); defaults to ``rules()``."""
         return self.rules()
 
+    def audit(self, pool: pl.DataFrame, verdicts: pl.DataFrame) -> Mapping[str, Any]:
+        """Tables for the step's page, by title: label to number, or label to such a table; JSON values only."""
+        return {}
+
 
 class FilterMethod(JudgeMethod):
     """Decides on each example alone."""
