@@ -47,12 +47,12 @@ def combined(observed: float | None, reflected: float | None, beta: float) -> fl
     return None if confidence is None else float(np.float32(confidence))
 
 
-def letter_probabilities(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Probability of each letter given that the model writes one of its replies.
+def chances_of(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Probability of each letter (or verdict) given that the model writes one of its replies.
 
     ``sums`` holds the log-probability (nats) of every complete reply, by the letter it states.
 
-    >>> letter_probabilities({"A": [math.log(0.3)], "B": [math.log(0.05), math.log(0.05)]})
+    >>> chances_of({"A": [math.log(0.3)], "B": [math.log(0.05), math.log(0.05)]})
     {'A': 0.75, 'B': 0.25}
     """
     highest = max(value for values in sums.values() for value in values)

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import polars as pl
 
-from backends.protocols import LLM, Embedder, Reply, Request, ScoreRequest, Turn
+from backends.protocols import LLM, NLI, Reply, Request, ScoreRequest, Turn
 from methods.filter import _bsdetector as bsdetector
-from methods.parsing import Unparsed, after_marker, letter_of
-from methods.prompts import reflect
+from methods.filter._likelihood import Likelihood, likelihoods
+from methods.parsing import Unparsed, letter_of
+from methods.prompt_files import Prompt
 from methods.sampling import Draw, calls_of, failure_of, is_cut_off, sample
 from schemas.method import Progress, Using
 
-Consistency = Literal["exact", "embedding", "nli"]
+Consistency = Literal["nli", "exact"]
 
 #: Texts are compared up to here, as in the implementation that the authors' weights were taken from.
 COMPARED_CHARACTERS = 2000
@@ -38,21 +38,24 @@ class Settings(Protocol):
     @property
     def reflection(self) -> Literal["reply", "letter-probability"]: ...
     @property
+    def likelihood(self) -> Likelihood: ...
+    @property
+    def likelihood_weight(self) -> float: ...
+    @property
     def alpha(self) -> float: ...
     @property
     def beta(self) -> float: ...
     @property
     def reason_first(self) -> str: ...
     @property
-    def reflect_question(self) -> str: ...
-    @property
-    def reflect_again(self) -> str: ...
+    def reflect_prompt(self) -> Prompt: ...
     @property
     def scored_replies(self) -> Mapping[str, tuple[str, ...]]: ...
     @property
     def draw(self) -> Draw: ...
     @property
     def reflect_draw(self) -> Draw: ...
+    def sample_text(self, reply: str) -> str | Unparsed: ...
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Asked:
     agreements: list[tuple[float, bool]] = field(default_factory=list)  # of the usable samples, in order
     reflected: list[float | None] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)  # a letter, letter probabilities, or null
+    likelihood: float | None = None
     failures: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
     calls: list[bytes] = field(default_factory=list)
@@ -93,23 +97,36 @@ class Confidence:
     reflected: float | None
     failure: str | None  # the commonest failure where there is no confidence
     evidence: Mapping[str, Any]
+    likelihood: float | None = None
 
 
 def confidences(pool: pl.DataFrame, settings: Settings, *, using: Using, seed: int) -> list[Confidence]:
     """The confidence of each example (EXAMPLES columns), in order. ``seed`` makes the samples repeatable."""
     found: list[Confidence] = []
     for start in range(0, pool.height, _ROWS_AT_ONCE):
-        asked = [_asked(row) for row in pool[start : start + _ROWS_AT_ONCE].iter_rows(named=True)]
-        able = [one for one in asked if one.can_be_asked]
-        _ask(able, settings, using=using, seed=seed)
-        if settings.samples:
-            _compare(able, settings.consistency, using)
-        found += [_settled(one, settings) for one in asked]
+        part = [asked_of(row) for row in pool[start : start + _ROWS_AT_ONCE].iter_rows(named=True)]
+        nli = using.nli if settings.samples and settings.consistency == "nli" else None
+        found += confidences_of(part, settings, llm=using.llm, nli=nli, seed=seed, progress=using.progress)
         using.progress(len(found), pool.height, "confidence")
     return found
 
 
-def _asked(row: Mapping[str, Any]) -> Asked:
+def confidences_of(
+    asked: Sequence[Asked], settings: Settings, *, llm: LLM, nli: NLI | None, seed: int, progress: Progress
+) -> list[Confidence]:
+    """The confidence of the model in each answer, in order; ``nli`` is None where samples are compared exactly."""
+    able = [one for one in asked if one.can_be_asked]
+    _ask(able, settings, llm=llm, seed=seed, progress=progress)
+    if settings.samples:
+        _compare(able, nli)
+    if settings.likelihood != "none":
+        _score_answers(able, settings.likelihood, llm)
+    by = "exact" if nli is None else str(nli.identity().get("backend", "nli"))
+    return [_settled(one, settings, by) for one in asked]
+
+
+def asked_of(row: Mapping[str, Any]) -> Asked:
+    """An example (EXAMPLES columns) as it is asked about; what has no answer as its last turn cannot be."""
     messages = row["messages"] or []
     answered = bool(messages) and messages[-1]["role"] == "assistant"
     before = tuple(Turn(_role(turn["role"]), turn["content"] or "") for turn in messages[:-1]) if answered else ()
@@ -125,7 +142,7 @@ def _role(role: str) -> Literal["system", "user", "assistant", "tool"]:
             return "user"
 
 
-def _ask(asked: Sequence[Asked], settings: Settings, *, using: Using, seed: int) -> None:
+def _ask(asked: Sequence[Asked], settings: Settings, *, llm: LLM, seed: int, progress: Progress) -> None:
     """Samples and first reflections in one list, then each further reflection in a list of its own."""
     sampling = settings.draw.sampling(seed)
     requests = [
@@ -137,21 +154,22 @@ def _ask(asked: Sequence[Asked], settings: Settings, *, using: Using, seed: int)
     by_reply = settings.reflection == "reply"
     for number in range(settings.reflections):
         for one in asked:
-            question = settings.reflect_again if number else settings.reflect_question
+            again = settings.reflect_prompt.wording["again"] if number else None
+            question = again or ""
             if not one.said:  # the first, or every earlier one failed: the question must bring the answer with it
-                question = reflect(one.prompt, one.target, question)
+                question = settings.reflect_prompt.render(prompt=one.prompt, answer=one.target, ask=again)
             one.said.append(Turn("user", question))
         if not by_reply:
-            _reflect_by_probability(asked, settings.scored_replies, using.llm)
+            _reflect_by_probability(asked, settings.scored_replies, llm)
             continue
         requests += [Request(tuple(one.said), None, settings.reflect_draw.sampling(seed)) for one in asked]
-        replies = _sampled(requests, using.llm, using.progress)
+        replies = _sampled(requests, llm, progress)
         _note_samples(asked, replies[:n_samples], settings)
         for one, reply in zip(asked, replies[n_samples:], strict=True):
             _note_reflection(one, reply)
         requests, n_samples = [], 0
     if requests:
-        _note_samples(asked, _sampled(requests, using.llm, using.progress), settings)
+        _note_samples(asked, _sampled(requests, llm, progress), settings)
 
 
 def _sampled(requests: Sequence[Request], llm: LLM, progress: Progress) -> list[Reply]:
@@ -172,9 +190,7 @@ def _note_samples(asked: Sequence[Asked], replies: Sequence[Reply], settings: Se
         one.calls += calls_of([reply])
         failure = failure_of(reply, complete=False)
         one.cut_off += is_cut_off(reply)
-        text: str | Unparsed = reply.text.strip()
-        if not failure and settings.reason_first:
-            text = after_marker(reply.text)
+        text = "" if failure else settings.sample_text(reply.text)
         if failure or isinstance(text, Unparsed):
             one.failures[failure or "unparsed"] += 1
             one.samples.append(None)
@@ -216,59 +232,62 @@ def _reflect_by_probability(asked: Sequence[Asked], replies: Mapping[str, tuple[
         sums: dict[str, list[float]] = {}
         for (letter, _), s in zip(forms, mine, strict=True):
             sums.setdefault(letter, []).append(s.sum_logprob)
-        probabilities = bsdetector.letter_probabilities(sums)
+        probabilities = bsdetector.chances_of(sums)
         likeliest = max(range(len(forms)), key=lambda i: mine[i].sum_logprob)
         one.said.append(Turn("assistant", forms[likeliest][1]))
         one.mark({k: round(p, 4) for k, p in probabilities.items()}, bsdetector.expected_score(probabilities))
 
 
-def _compare(asked: Sequence[Asked], consistency: Consistency, using: Using) -> None:
+def _compare(asked: Sequence[Asked], nli: NLI | None) -> None:
     """Fills in each usable sample's agreement with the answer; identical texts agree fully without being compared."""
     pairs = [(one, text, one.target.strip()) for one in asked for text in one.samples if text is not None]
-    if consistency == "embedding":
-        different = [(text, target) for _, text, target in pairs if text != target]
-        cosines = iter(cosine_agreements(different, using.embed))
-        agreements = [1.0 if text == target else next(cosines) for _, text, target in pairs]
-    else:
+    if nli is None:
         agreements = [float(text == target) for _, text, target in pairs]
+    else:
+        different = iter(noncontradictions([(text, target) for _, text, target in pairs if text != target], nli))
+        agreements = [1.0 if text == target else next(different) for _, text, target in pairs]
     for (one, text, target), agreement in zip(pairs, agreements, strict=True):
         one.agreements.append((agreement, text == target))
 
 
-def cosine_agreements(pairs: Sequence[tuple[str, str]], embedder: Embedder) -> list[float]:
-    """Cosine of the two texts' embeddings (first 2000 characters), negative ones as 0; symmetric.
-
-    The declared substitute for an NLI model: it sees what a text is about, not whether it contradicts.
-    """
+def noncontradictions(pairs: Sequence[tuple[str, str]], nli: NLI) -> list[float]:
+    """How little two texts (first 2000 characters) contradict each other, 0-1: both directions, so symmetric."""
     cut = [(a[:COMPARED_CHARACTERS], b[:COMPARED_CHARACTERS]) for a, b in pairs]
-    texts = sorted({text for pair in cut for text in pair})
-    if not texts:
-        return []
-    place = {text: i for i, text in enumerate(texts)}
-    vectors = embedder.embed(texts)
-    cosines = [float(np.dot(vectors[place[a]], vectors[place[b]])) for a, b in cut]
-    return [min(1.0, max(0.0, cosine)) for cosine in cosines]
+    both = list(dict.fromkeys([*cut, *((b, a) for a, b in cut)]))
+    chances = nli.judge(both)
+    contradiction = {pair: float(row[0]) for pair, row in zip(both, chances, strict=True)}
+    return [bsdetector.noncontradiction(contradiction[a, b], contradiction[b, a]) for a, b in cut]
 
 
-def _settled(one: Asked, settings: Settings) -> Confidence:
+def _score_answers(asked: Sequence[Asked], kind: Likelihood, llm: LLM) -> None:
+    """Fills in the likelihood of each answer; one that could not be scored is counted and left out."""
+    for one, found in zip(asked, likelihoods([(one.before, one.target) for one in asked], kind, llm), strict=True):
+        one.calls += found.calls
+        if found.failure:
+            one.failures[found.failure] += 1
+        one.likelihood = found.value
+
+
+def _settled(one: Asked, settings: Settings, by: str) -> Confidence:
     observed = bsdetector.observed_consistency(one.agreements, settings.alpha)
     reflected = bsdetector.reflected_certainty(one.reflected)
     confidence = bsdetector.combined(observed, reflected, settings.beta)
+    if settings.likelihood != "none":
+        confidence = bsdetector.combined(one.likelihood, confidence, settings.likelihood_weight)
     failure = None
     if confidence is None:
         failure = _commonest(one.failures) if one.can_be_asked else "no-answer"
-    return Confidence(
-        one.id, confidence, observed, reflected, failure, dict(_evidence(one, observed, reflected, settings))
-    )
+    evidence = dict(_evidence(one, observed, reflected, by))
+    if settings.likelihood != "none":
+        evidence["L"] = _rounded(one.likelihood)
+    return Confidence(one.id, confidence, observed, reflected, failure, evidence, one.likelihood)
 
 
 def _commonest(failures: Counter[str]) -> str:
     return min(failures, key=lambda name: (-failures[name], name)) if failures else "empty"
 
 
-def _evidence(
-    one: Asked, observed: float | None, reflected: float | None, settings: Settings
-) -> Iterator[tuple[str, Any]]:
+def _evidence(one: Asked, observed: float | None, reflected: float | None, by: str) -> Iterator[tuple[str, Any]]:
     yield "O", _rounded(observed)
     yield "S", _rounded(reflected)
     if one.samples:
@@ -282,7 +301,7 @@ def _evidence(
                 for text in one.samples
             ],
         )
-        yield "consistency", settings.consistency
+        yield "consistency", by
     if one.letters:
         yield "letters", one.letters
     if one.cut_off:

@@ -85,6 +85,32 @@ class Talkative(Planted):
         return " ".join(picked)
 
 
+class TunesIntoTalk:
+    """A tuner whose every model is `Talkative`, but for what it was tuned on: that it repeats."""
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"backend": "tunes-into-talk"}
+
+    def tuned(self, conversations: Sequence[Sequence[Any]], *, rng_seed: int = 0, keep_order: bool = False) -> Any:
+        return _Remembering({tuple(c[:-1]): c[-1].content for c in conversations})
+
+    def untuned(self) -> Any:
+        return Talkative()
+
+    def start(self, rng_seed: int = 0) -> Any:
+        raise NotImplementedError("these models learn by heart, not in sessions")
+
+
+class _Remembering(Talkative):
+    def __init__(self, learned: Mapping[Any, str]):
+        super().__init__()
+        self._learned = learned
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        said = super().generate(requests)
+        return [Reply(text=self._learned.get(r.messages, one.text)) for r, one in zip(requests, said, strict=True)]
+
+
 _NOUNS = ["river", "poem", "table", "number", "letter", "garden", "planet", "recipe", "engine", "market", "song", "bridge",
           "clock", "forest", "window", "story"]  # fmt: skip
 _VERBS = [

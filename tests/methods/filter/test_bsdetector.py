@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.filter._bsdetector import (
+    chances_of,
     combined,
     expected_score,
-    letter_probabilities,
     noncontradiction,
     observed_consistency,
     reflected_certainty,
@@ -60,13 +60,13 @@ def test_an_absent_part_leaves_the_other_alone(observed, reflected, beta):
 
 def test_letter_probabilities_by_hand():
     sums = {"A": [math.log(0.06)], "B": [math.log(0.01), math.log(0.01)], "C": [math.log(0.02)]}
-    found = letter_probabilities(sums)
+    found = chances_of(sums)
     assert found == pytest.approx({"A": 0.6, "B": 0.2, "C": 0.2})
     assert expected_score(found) == pytest.approx(0.6 + 0.5 * 0.2)
 
 
 @given(st.lists(st.floats(-2000, 0), min_size=3, max_size=3))
 def test_letter_probabilities_sum_to_one_however_unlikely_the_replies(sums):
-    found = letter_probabilities(dict(zip("ABC", ([s] for s in sums), strict=True)))
+    found = chances_of(dict(zip("ABC", ([s] for s in sums), strict=True)))
     assert sum(found.values()) == pytest.approx(1)
     assert 0 <= expected_score(found) <= 1

@@ -1,6 +1,5 @@
 """CLEAR: what is asked, what is left out, what is kept, and what is quarantined."""
 
-import json
 import math
 import re
 
@@ -11,68 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from backends.nli.embedding import EmbeddingNLIEngine
 from backends.protocols import Reply, Request, ScoreRequest, TokenLogprobs
-from methods.filter._confidence import cosine_agreements
 from methods.filter.clear import Clear
 from schemas.errors import CannotScore, EngineDown
 from schemas.examples import EXAMPLES, VERDICTS, turns
 from schemas.identity import digest16
 from schemas.method import Using
+from tests.methods.filter.clear_doubles import WordVectors, evidence, is_reflection, pool_of
 from tests.methods.llm_doubles import AnswersBy, asked_text, failed
 
 UNIT = st.floats(0, 1)
 
 
-class WordVectors:
-    """Unit vectors of word counts, hashed into 64 places: texts of equal words are parallel."""
-
-    def __init__(self):
-        self.embedded: list[str] = []
-
-    def identity(self):
-        return {"backend": "word-vectors"}
-
-    def embed(self, texts):
-        self.embedded += texts
-        vectors = np.zeros((len(texts), 64), dtype=np.float32)
-        for i, text in enumerate(texts):
-            for word in text.lower().split():
-                vectors[i, digest16(word.encode())[0] % 64] += 1
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.maximum(norms, 1e-9)
-
-
-def pool_of(*pairs: tuple[str, str]) -> pl.DataFrame:
-    rows = [
-        {"id": digest16(f"{i}".encode()), "source": "s", "messages": turns(("user", q), ("assistant", a))}
-        for i, (q, a) in enumerate(pairs)
-    ]
-    return pl.DataFrame(rows, schema_overrides=dict(EXAMPLES))
-
-
 def judge(pool, answer, score=None, **fields):
     model = AnswersBy(answer, score)
     method = Clear(**fields)
-    verdicts = method.judge(pool, using=Using(model, WordVectors()), rng=np.random.default_rng(0))
+    verdicts = method.judge(
+        pool, using=Using(model, _nli=EmbeddingNLIEngine(WordVectors())), rng=np.random.default_rng(0)
+    )
     assert verdicts.schema == pl.Schema(dict(VERDICTS))
     assert verdicts["id"].to_list() == pool["id"].to_list()
     return verdicts, model, method
-
-
-def evidence(verdicts, row=0):
-    return json.loads(verdicts["evidence"][row])
-
-
-def is_reflection(request: Request) -> bool:
-    return "(A) Correct" in asked_text(request)
-
-
-def test_cosine_agreement_is_symmetric_and_between_0_and_1():
-    pairs = [("a b c", "b c d"), ("x", "x"), ("one", "two three")]
-    there = cosine_agreements(pairs, WordVectors())
-    back = cosine_agreements([(b, a) for a, b in pairs], WordVectors())
-    assert there == back
-    assert there == pytest.approx([2 / 3, 1.0, 0.0])
 
 
 def test_agreement_everywhere_is_certainty():
@@ -109,7 +68,7 @@ def test_the_parts_are_those_of_the_formula():
     assert found["letters"] == ["A", "C"]
     assert [s["text"] for s in found["samples"]] == ["red", "red blue", "green"]
     assert [s["equal"] for s in found["samples"]] == [True, False, False]
-    assert found["consistency"] == "embedding"
+    assert found["consistency"] == "embedding", "the substitute is named"
     assert len(found["calls"]) == 5
 
 
@@ -263,18 +222,29 @@ def test_no_samples_means_reflection_only_and_no_reflection_samples_only():
     assert len(model.asked) == 5
 
 
-def test_exact_consistency_embeds_nothing():
-    model, vectors = AnswersBy(graded), WordVectors()
-    Clear(consistency="exact").judge(
-        pool_of(("match 3", "right")), using=Using(model, vectors), rng=np.random.default_rng(0)
+def test_exact_consistency_asks_no_nli():
+    verdicts = Clear(consistency="exact").judge(
+        pool_of(("match 3", "right")), using=Using(AnswersBy(graded)), rng=np.random.default_rng(0)
     )
-    assert vectors.embedded == []
+    assert evidence(verdicts)["consistency"] == "exact"
+    assert evidence(verdicts)["O"] == 0.6
+
+
+def test_ties_with_the_threshold_are_kept_where_the_recipe_says_so():
+    pool = pool_of(*(("match 2", "right") for _ in range(4)))
+    strict, _, method = judge(pool, graded)
+    assert strict["fate"].to_list() == ["reject"] * 4
+    assert "kept 0 of 4 (0.0%), 4 equal to the threshold are dropped" in method.settled_rules(strict)[0].says
+    kept, _, method = judge(pool, graded, keep_ties=True)
+    assert kept["fate"].to_list() == ["keep"] * 4
+    rule = method.settled_rules(kept)[0]
+    assert "is below the threshold; kept 4 of 4 (100.0%), 4 equal to the threshold are kept" in rule.says
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"consistency": "nli"}, "needs a cross-encoder backend"),
+        ({"consistency": "embedding"}, "'nli' or 'exact'"),
         ({"samples": 0, "reflections": 0}, "nothing would be asked"),
         ({"threshold": {"median": 1}}, "threshold"),
         ({"letter_replies": {"A": []}}, "letter_replies"),
