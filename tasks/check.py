@@ -6,6 +6,7 @@ from schemas.errors import ProvenderError, RecipeError
 from schemas.recipe import Recipe
 from storage.packs import load_pack
 from storage.readers import source_digest
+from tasks.gate import NO_CHECK
 
 #: Which package an optional backend needs, and the command that brings it.
 PACKAGES = {
@@ -34,6 +35,9 @@ def looks(recipe: Recipe, place: str) -> list[str]:
                 notes.append(f"benchmark {pack.name}: {pack.items.height} items, version {pack.version}")
             except ProvenderError as error:
                 mistakes.append(f"decontaminate.benchmarks.{i}: {error}")
+        if all(method.name in NO_CHECK for method in recipe.decontaminate.by):
+            names = ", ".join(method.name for method in recipe.decontaminate.by)
+            mistakes.append(f"decontaminate.by: {names} compares no text with an item; add {{method: ngram-coverage}}")
     else:
         notes.append("no `decontaminate:`: the gate will stay unchecked, and a fine-tuning run would be refused")
         if recipe.finetune and not recipe.finetune.override_gate:

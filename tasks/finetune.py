@@ -17,7 +17,7 @@ from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, open_store
 from tasks.events import Event, emit
-from tasks.gate import must_be_open
+from tasks.gate import must_be_open, outdated
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
@@ -112,7 +112,7 @@ def checked(store: Store, dataset: DatasetRef, how: Finetuning) -> Gate:
             f"{dataset} is not a published version, so nothing was checked about it; "
             "`provender run` publishes one at its end, `provender publish` does so for any dataset"
         )
-    gate = Gate(checks=tuple(Check.model_validate(c) for c in stored["checks"]))
+    gate = outdated(Gate(checks=tuple(Check.model_validate(c) for c in stored["checks"])), manifest)
     if how.non_commercial_ok:
         gate = Gate(
             checks=tuple(

@@ -2,15 +2,21 @@
 
 import re
 
+import numpy as np
 import polars as pl
 
 from schemas.errors import GateClosed
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
+from storage.packs import known
 from storage.store import Store
 
 #: Licence names that forbid commercial use, as they are written in the wild.
 NON_COMMERCIAL = re.compile(r"(^|[\s-])NC($|[\s-])|non-?commercial|research[- ]only", re.IGNORECASE)
+
+
+#: Methods of decontaminate that compare no text with an item, so that they vouch for nothing.
+NO_CHECK = frozenset({"temporal", "min-k"})
 
 
 def inspect(store: Store, ref: DatasetRef, declared: dict[str, str], max_contaminated_fraction: float) -> Gate:
@@ -28,41 +34,77 @@ def inspect(store: Store, ref: DatasetRef, declared: dict[str, str], max_contami
 def contamination(
     store: Store, upstream: list[Manifest], declared: dict[str, str], max_contaminated_fraction: float
 ) -> Check:
-    """Whether every member went through a check against all declared benchmarks, and how many flagged ones remain."""
+    """Whether every member was compared with every item declared, and how many flagged ones are members still.
+
+    Members are followed one by one: an example that was edited, generated or gathered in after the check was not checked,
+    whatever the rest went through, and one that was dropped and came back by another way counts as flagged.
+    """
     if not declared:
-        return Check(
-            name="contamination",
-            status="unchecked",
-            says="the recipe declares no benchmark; add `decontaminate: {benchmarks: [gsm8k, …], by: …}`",
-        )
+        return _unchecked("the recipe declares no benchmark; add `decontaminate: {benchmarks: [gsm8k, …], by: …}`")
     last = upstream[-1]
-    steps = [m for m in upstream if m.step.stage == "decontaminate"]
-    for step in reversed(steps):
-        against = {k.removeprefix("benchmark/"): v for k, v in step.step.content.items() if k.startswith("benchmark/")}
-        missing = [name for name, digest in declared.items() if against.get(name) != digest]
-        unseen = [str(home) for home in last.homes if home not in step.homes]
-        if missing or unseen:
-            continue
-        flagged = sum(
-            int(rows.filter((pl.col("fate") == 0) & (pl.col("rule") > 0)).select(pl.len()).collect().item())
-            for name in step.parts
-            if name.startswith("verdicts/")
-            for rows in [store.scan(step.ref, name)]
-        )
-        fraction = flagged / max(last.counts.rows_out, 1)
-        ok = fraction <= max_contaminated_fraction
-        return Check(
-            name="contamination",
-            status="passed" if ok else "failed",
-            says=f"checked against {', '.join(sorted(declared))} at {step.ref}: "
-            f"{sum(i.rejected for i in step.counts.inputs)} dropped, {flagged} flagged ones remain "
-            f"({fraction:.2%}, at most {max_contaminated_fraction:.2%} allowed)",
-        )
+    steps = [m for m in upstream if m.step.stage == "decontaminate" and m.step.method.get("method") not in NO_CHECK]
+    homes: dict[DatasetRef, int] = {}
+    members = _placed(store, last, homes)
+    looked: list[Manifest] = []
+    for name, digest in sorted(declared.items()):
+        against = [m for m in steps if m.step.content.get(f"benchmark/{name}") == digest]
+        if not against:
+            other = any(f"benchmark/{name}" in m.step.content for m in steps)
+            why = "only against another version of" if other else "by no decontaminate step against"
+            return _unchecked(f"it was checked {why} {name}")
+        seen = pl.concat([_placed(store, store.describe(dict(m.step.inputs)["pool"]), homes) for m in against])
+        unseen = members.join(seen.unique(), on=["home", "row"], how="anti")
+        if unseen.height:
+            return _unchecked(
+                f"no decontaminate step saw {unseen.height:,} of its {members.height:,} examples against {name}; "
+                "decontaminate after the last step that adds or edits examples"
+            )
+        looked += [m for m in against if m not in looked]
+    flagged = pl.concat([_flagged(store, m, homes) for m in looked]).unique()
+    remain = members.join(flagged, on=["home", "row"], how="semi").height
+    fraction = remain / max(members.height, 1)
+    ok = fraction <= max_contaminated_fraction
     return Check(
         name="contamination",
-        status="unchecked",
-        says=f"no decontaminate step saw all of its examples against {', '.join(sorted(declared))}",
+        status="passed" if ok else "failed",
+        says=f"checked against {', '.join(sorted(declared))} at {looked[-1].ref} "
+        f"by {', '.join(dict.fromkeys(str(m.step.method.get('method')) for m in looked))}: "
+        f"{sum(i.rejected + i.quarantined for m in looked for i in m.counts.inputs)} dropped, {remain} flagged ones remain "
+        f"({fraction:.2%}, at most {max_contaminated_fraction:.2%} allowed)",
     )
+
+
+def outdated(gate: Gate, manifest: Manifest) -> Gate:
+    """The gate as it stands today: a benchmark of which another version is here now has not been checked.
+
+    ``manifest`` is that of the published version, which holds the digests that were checked.
+    """
+    declared = dict(manifest.step.method.get("declared") or {})
+    moved = {name: info for name, info in known().items() if name in declared and declared[name] != info.sha256}
+    if not moved:
+        return gate
+    what = ", ".join(f"{name} (version {info.version} is here now)" for name, info in sorted(moved.items()))
+    check = _unchecked(f"it was checked against another version of {what}; decontaminate and publish it again")
+    return Gate(checks=tuple(check if c.name == "contamination" else c for c in gate.checks))
+
+
+def _unchecked(says: str) -> Check:
+    return Check(name="contamination", status="unchecked", says=says)
+
+
+def _placed(store: Store, manifest: Manifest, homes: dict[DatasetRef, int]) -> pl.DataFrame:
+    """The version's members as (home, row), homes numbered alike for all versions."""
+    positions = store.positions(manifest.ref)
+    numbers = [homes.setdefault(home, len(homes)) for home in (manifest.homes or (manifest.ref,))]
+    to = np.asarray(numbers, dtype=np.uint32)
+    return positions.with_columns(pl.Series("home", to[positions["home"].to_numpy()]))
+
+
+def _flagged(store: Store, step: Manifest, homes: dict[DatasetRef, int]) -> pl.DataFrame:
+    """The examples of a step's input that one of its rules named, as (home, row)."""
+    pool = _placed(store, store.describe(dict(step.step.inputs)["pool"]), homes)
+    rule = store.scan(step.ref, "verdicts/pool").select(pl.col("rule") > 0).collect().to_series()
+    return pool.filter(rule)
 
 
 def conservation(store: Store, upstream: list[Manifest]) -> Check:
