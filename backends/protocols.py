@@ -150,6 +150,29 @@ class Meter(Protocol):
         ...
 
 
+class Pledges(Protocol):
+    """Notes that outlive the process, for work that goes on at a server without us; a meter may have some: ``pledges``.
+
+    What was reserved for a note's requests stays reserved until the note is dropped: a kill loses nothing by it.
+    """
+
+    def put(self, name: str, text: str, positions: Sequence[int]) -> None:
+        """Write a note, durable when this returns; it holds the reservations of these requests."""
+        ...
+
+    def notes(self) -> Mapping[str, str]:
+        """All notes of this store, by name."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """The note is done with, and what it still holds is given back."""
+        ...
+
+    def say(self, done: int, note: str) -> None:
+        """Show progress: how many requests are answered, and a word about the rest."""
+        ...
+
+
 @runtime_checkable
 class LLM(Protocol):
     """A language model behind any engine. Results stand in the order of the requests."""
@@ -228,6 +251,10 @@ class Tuning(Protocol):
         With ``adam`` the direction in which Adam would move, from the optimizer's moments so far. Equal seeds give
         equal projections, so that rows of different calls and sessions can be compared.
         """
+        ...
+
+    def reset(self) -> None:
+        """Back to the base model's weights and a fresh optimizer, without loading anything again."""
         ...
 
     def save(self, folder: Path) -> None:

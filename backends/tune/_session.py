@@ -46,11 +46,11 @@ class TorchTuning:
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_tokens
         self._room = min(config.max_tokens, int(limit))
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._tokens.end_of_turn
+        self._rng_seed = rng_seed
         self._rng = np.random.default_rng(rng_seed)
         self._learned = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._learned, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
-        )
+        self._first = [p.detach().clone() for p in self._learned]
+        self._optimizer = self._fresh_optimizer()
 
     def learn(
         self,
@@ -111,12 +111,27 @@ class TorchTuning:
         self.model.zero_grad(set_to_none=True)
         return found
 
+    def reset(self) -> None:
+        """Back to where the session began."""
+        for parameter, first in zip(self._learned, self._first, strict=True):
+            parameter.data.copy_(first)
+        self._optimizer = self._fresh_optimizer()
+        self._rng = np.random.default_rng(self._rng_seed)
+
     def save(self, folder: Path) -> None:
         """Weights (a LoRA update is merged in), tokenizer and template."""
         folder.mkdir(parents=True, exist_ok=True)
         model = self.model.merge_and_unload() if self.config.adapter == "lora" else self.model
         model.save_pretrained(str(folder), safe_serialization=True)
         self._tokenizer.save_pretrained(str(folder))
+
+    def _fresh_optimizer(self) -> Any:
+        import torch
+
+        c = self.config
+        return torch.optim.AdamW(
+            self._learned, lr=c.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=c.weight_decay
+        )
 
     def _pair(self, conversation: Sequence[Turn]) -> Pair:
         """Ids before and of the last answer; what is too long is cut at the front of the prompt, then at the answer's end."""

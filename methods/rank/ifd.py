@@ -25,7 +25,7 @@ class IFD(RankMethod):
     """
 
     method: Literal["ifd"] = "ifd"
-    needs: ClassVar[frozenset[str]] = frozenset({"llm"})
+    needs: ClassVar[frozenset[str]] = frozenset({"student"})
     per_example: ClassVar[bool] = True
 
     variant: Literal["loss-ratio", "ppl-ratio"] = Field(

@@ -19,7 +19,7 @@ class LengthTokens(RankMethod):
     """
 
     method: Literal["length-tokens"] = "length-tokens"
-    needs: ClassVar[frozenset[str]] = frozenset({"llm"})
+    needs: ClassVar[frozenset[str]] = frozenset({"student"})
     per_example: ClassVar[bool] = True
 
     order: Literal["longest", "shortest"] = Field("longest", description="which answers come first")
@@ -29,7 +29,7 @@ class LengthTokens(RankMethod):
     ) -> pl.DataFrame:
         """See `RankMethod`; draws no number."""
         answers = pool.select(content_at(-1).alias("answer"))["answer"].to_list()
-        counts: list[int] = using.llm.count_tokens(answers) if answers else []
+        counts: list[int] = using.student.count_tokens(answers) if answers else []
         sign = 1.0 if self.order == "longest" else -1.0
         return pl.DataFrame(
             {"id": pool["id"], "score": [sign * n + 0.0 for n in counts]}, {"id": pl.Binary, "score": pl.Float64}

@@ -23,7 +23,7 @@ class Perplexity(RankMethod):
     """
 
     method: Literal["perplexity"] = "perplexity"
-    needs: ClassVar[frozenset[str]] = frozenset({"llm"})
+    needs: ClassVar[frozenset[str]] = frozenset({"student"})
 
     order: Literal["low", "high", "middle"] = Field("low", description="which perplexity comes first")
 

@@ -30,6 +30,15 @@ def test_a_session_learns_what_it_is_shown_and_the_loss_falls() -> None:
     assert mean_loss(session.losses(FACTS)) < 0.3 * before
 
 
+def test_a_reset_session_is_a_fresh_one() -> None:
+    session = QUICK.open().start(rng_seed=1)
+    before = mean_loss(session.losses(FACTS))
+    first = session.learn(FACTS, epochs=3)
+    session.reset()
+    assert mean_loss(session.losses(FACTS)) == before
+    assert session.learn(FACTS, epochs=3) == first
+
+
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_equal_input_gives_equal_weights_and_another_seed_another_order(adapter: str) -> None:
     tuner = TorchTuner(adapter=adapter, batch_size=1, learning_rate=1e-3).open()

@@ -6,9 +6,12 @@ import polars as pl
 import pytest
 
 from backends.protocols import TokenLogprobs, Turn
+from methods.rank.grape import Grape
 from methods.rank.ifd import IFD, ifd_ratio
+from methods.rank.learnability import Learnability, learned
+from methods.rank.min_k import MinK
 from methods.rank.perplexity import Perplexity
-from schemas.errors import BudgetExceeded, EngineDown
+from schemas.errors import BudgetExceeded, EmptyStage, EngineDown
 from schemas.method import Using
 from tests.methods._engines import Planted
 from tests.methods._pools import pool_of, rng
@@ -19,7 +22,7 @@ def lp(*losses: float, truncated: bool = False) -> TokenLogprobs:
 
 
 def ranked(method, pool: pl.DataFrame, engine: Planted) -> dict[str, list]:
-    return method.rank(pool, target=None, using=Using(_llm=engine), rng=rng()).to_dict(as_series=False)
+    return method.rank(pool, target=None, using=Using(_llm=engine, _student=engine), rng=rng()).to_dict(as_series=False)
 
 
 GIVEN = {"a": lp(1.2, 0.8, 0.5, 0.3), "b": lp(1, 2, 3), "c": lp(3, 3), "d": lp(1, truncated=True), "e": lp(1)}
@@ -98,3 +101,60 @@ def test_a_budget_that_ends_and_an_engine_that_is_gone_stop_the_ranking():
     with pytest.raises(EngineDown, match="all 5 scorings"):
         ranked(Perplexity(), pool, Planted(gone))
     assert ranked(Perplexity(), pool, Planted(dict(list(gone.items())[:4])))["score"] == [None] * 4 + [-1.0]
+
+
+def test_min_k_looks_at_the_least_likely_tokens_only():
+    given = {"a": lp(1, 5, 2, 3), "b": lp(2, 2, 2, 2), "c": lp(9, truncated=True)}
+    pool = pool_of(*[("q", answer) for answer in "abc"])
+    found = ranked(MinK(k_fraction=0.5), pool, Planted(given))
+    assert found["score"] == [4.0, 2.0, None], "(5 + 3) / 2 nats, and (2 + 2) / 2"
+    assert ranked(MinK(k_fraction=0.5, order="seen"), pool, Planted(given))["score"] == [-4.0, -2.0, None]
+    assert ranked(MinK(k_fraction=0.01), pool, Planted(given))["tail_logprob"][0] == -5.0, "at least one token"
+
+
+def test_grape_takes_the_likeliest_answer_of_each_question_and_the_mean_is_not_the_sum():
+    # the specification's example: sum -12 over 20 tokens against -6 over 5
+    given = {"long": lp(*[0.6] * 20), "short": lp(*[1.2] * 5), "alone": lp(1.0)}
+    pool = pool_of(("Q one?", "long"), ("q  ONE", "short"), ("q two", "alone"), ("q one", "short"))
+    mean = ranked(Grape(), pool, Planted(given))
+    assert mean["score"] == [0.0, pytest.approx(-0.6), None, None], "an answer repeated word for word counts once"
+    assert mean["answers"][:2] == [2.0, 2.0]
+    total = ranked(Grape(normalize="sum"), pool, Planted(given))
+    assert total["score"][:2] == [pytest.approx(-6.0), 0.0]
+    worst = ranked(Grape(order="worst"), pool, Planted(given))
+    assert worst["score"][:2] == [pytest.approx(-0.6), 0.0]
+    assert ranked(Grape(min_answers=1), pool, Planted(given))["score"][2] == 0.0
+
+
+def test_learnability_of_the_specification_vectors():
+    frame = pl.DataFrame({"before": [1.0, 2.0, 1.0, 0.0], "after": [0.25, 2.0, 1.2, 0.3]})
+    share = frame.select(learned(pl.col("before"), pl.col("after"), normalize=True).alias("s"))["s"].to_list()
+    assert share == [pytest.approx(0.75), 0.0, pytest.approx(-0.2), 0.0]
+    # dividing by the loss afterwards ranks the same: 1 - r falls as 1/r - 1 does
+    assert frame.select(learned(pl.col("before"), pl.col("after"), normalize=False).alias("s"))["s"][0] == 0.75
+
+
+class OneTuned:
+    """A tuner whose tuned model has the losses of one table and whose base has those of another."""
+
+    def __init__(self, base: Planted, tuned: Planted) -> None:
+        self.base, self.after, self.lessons = base, tuned, []
+
+    def untuned(self) -> Planted:
+        return self.base
+
+    def tuned(self, conversations, *, rng_seed: int = 0, keep_order: bool = False) -> Planted:
+        self.lessons.append(conversations)
+        return self.after
+
+
+def test_learnability_tunes_once_on_the_answers_and_scores_every_row():
+    tuner = OneTuned(
+        Planted({"a": lp(1.0), "b": lp(2.0), "c": lp(1.0)}), Planted({"a": lp(0.25), "b": lp(2.0), "c": lp(1.2)})
+    )
+    pool = pool_of(("q", "a"), ("q", "b"), ("q", "c"), ("q", ""))
+    found = Learnability().rank(pool, target=None, using=Using(_tune=tuner), rng=rng())
+    assert found["score"].to_list() == [pytest.approx(0.75), 0.0, pytest.approx(-0.2), None]
+    assert [len(lesson) for lesson in tuner.lessons] == [3], "an empty answer teaches nothing"
+    with pytest.raises(EmptyStage, match="none of 1 examples"):
+        Learnability().rank(pool_of(("q", "")), target=None, using=Using(_tune=tuner), rng=rng())
