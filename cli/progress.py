@@ -4,6 +4,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+
+from rich.markup import escape
 
 from tasks.events import Event, line, listening
 
@@ -25,16 +28,43 @@ def watching(quiet: bool = False) -> Iterator[None]:
 class Lines:
     """Plain lines: every step, and how far a long one has come at most every ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_seconds: float = 10.0) -> None:
         self.last = time.monotonic()
+        self._every = every_seconds
+        self._merged = Merged()
 
     def __call__(self, event: Event) -> None:
         """Print the event."""
+        event = self._merged(event)
         if event.kind == "progress":
-            if time.monotonic() - self.last < 10:
+            if time.monotonic() - self.last < self._every:
                 return
             self.last = time.monotonic()
         print(line(event), file=sys.stderr, flush=True)
+
+
+class Merged:
+    """One progress out of two: the method's own count where it has one, with what its model calls cost beside it."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, Event] = {}
+        self._spent: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> Event:
+        """The event as it is shown."""
+        if event.kind != "progress":
+            self._own.pop(event.ref, None)
+            self._spent.pop(event.ref, None)
+            return event
+        if event.calls:
+            self._spent[event.ref] = event.note
+            own = self._own.get(event.ref)
+            if own is None or own.done >= own.total:
+                return event
+            event = own
+        elif event.total:
+            self._own[event.ref] = event
+        return replace(event, note="; ".join(part for part in (event.note, self._spent.get(event.ref, "")) if part))
 
 
 @contextmanager
@@ -54,14 +84,17 @@ def _bars() -> Iterator:
         transient=True,
     ) as progress:
         rows: dict[str, int] = {}
+        merged = Merged()
 
         def listener(event: Event) -> None:
+            event = merged(event)
             row = rows.get(event.ref)
             match event.kind:
                 case "start":
                     rows[event.ref] = progress.add_task(f"{event.stage} {event.what}", total=None, note="")  # type: ignore[assignment]
                 case "progress" if row is not None:
-                    progress.update(row, completed=event.done, total=event.total or None, note=event.note[:60])  # type: ignore[arg-type]
+                    note = escape(event.note[:120])
+                    progress.update(row, completed=event.done, total=event.total or None, note=note)  # type: ignore[arg-type]
                 case "done" | "failed" if row is not None:
                     progress.remove_task(rows.pop(event.ref))  # type: ignore[arg-type]
             if event.kind != "progress" and event.kind != "start":

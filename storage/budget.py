@@ -19,6 +19,7 @@ from pathlib import Path
 from backends.processes import alive, boot_id, born
 from schemas.errors import UsageError
 from storage.call_cache import Settle, connect
+from storage.call_pledges import MARK
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Budget:
                 (self.run, self.stage),
             ).fetchall()
             for number, tokens, usd, pid, birth, boot in rows:
-                if not alive(pid, birth, boot):
+                if not boot.startswith(MARK) and not alive(pid, birth, boot):
                     self._connection.execute("DELETE FROM reservations WHERE id = ?", (number,))
                     self._book(self._connection, 0, 0, 0, 0.0, 0, tokens, usd)
             self._connection.execute("COMMIT")

@@ -21,6 +21,7 @@ from typing import Any
 
 from schemas.errors import CorruptStore, NewerStore, StoreUnwritable
 from storage.call_claims import Claims, forget
+from storage.call_pledges import PledgeBook
 
 FORMAT = 1
 GROUP_ROWS = 64
@@ -91,13 +92,14 @@ class CallCache:
             with closing(connect(self.path)) as fresh:
                 _create(fresh, self.path)
             self.claims = Claims(connect(self.path, synchronous="NORMAL"))  # outlives the process, not the power
+            self.pledges = PledgeBook(connect(self.path))
         except sqlite3.DatabaseError as error:
             raise _translated(error, self.path) from error
         except OSError as error:
             raise StoreUnwritable(f"{self.path} cannot be made ({error}); give a folder that you may write") from error
         self._reading = threading.Lock()
         self._writer = _Writer(self.path)
-        self._close = weakref.finalize(self, _close, self._writer, self._read, self.claims)
+        self._close = weakref.finalize(self, _close, self._writer, self._read, self.claims, self.pledges)
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, Stored]:
         """What is stored under these keys."""
@@ -298,11 +300,11 @@ def _insert(connection: sqlite3.Connection, record: Stored) -> bool:
     return cursor.rowcount > 0
 
 
-def _close(writer: _Writer, read: sqlite3.Connection, claims: Claims) -> None:
+def _close(writer: _Writer, read: sqlite3.Connection, claims: Claims, pledges: PledgeBook) -> None:
     writer.queue.put(None)
     writer.thread.join(_BUSY_SECONDS)
-    read.close()
-    claims.close()
+    for one in (read, claims, pledges):
+        one.close()
 
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreUnwritable | CorruptStore:

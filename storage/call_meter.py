@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -11,6 +11,8 @@ from backends.redact import redact
 from storage.budget import Budget, Refusal
 from storage.call_cache import CallCache, Settle, Stored
 from storage.call_keys import is_utf8, pack, reply_of, request_json, worst_tokens
+from storage.call_pledges import MeterPledges
+from storage.spending import Spending
 from storage.stopping import stop_asked
 
 #: Failures that asking again cannot heal (or that were asked again as often as allowed): kept like answers.
@@ -35,6 +37,8 @@ class LedgerMeter:
         price: tuple[float, float] | None,
         billed: bool = True,
         watcher: Watcher | None = None,
+        spending: Spending | None = None,
+        on_note: Callable[[int, int, str], None] | None = None,
         before: int = 0,
         total: int = 0,
     ) -> None:
@@ -43,13 +47,14 @@ class LedgerMeter:
         self.refusal: Refusal | None = None
         self.stopped: str | None = None
         self._cache, self._budget, self._keys, self._requests = cache, budget, keys, requests
-        self._model, self._price, self._watcher = model, price, watcher
+        self._model, self._price, self._watcher, self._on_note = model, price, watcher, on_note
         self._nothing_due = 0.0 if not billed else None
         self._before, self._total = before, total
         self._open: dict[int, list[int]] = {}
         self._lock = threading.Lock()
-        self._began, self._shown, self._tokens = time.monotonic(), 0.0, 0
+        self._spending, self._shown = spending or Spending(billed), 0.0
         self._error: Exception | None = None
+        self.pledges = MeterPledges(cache.pledges, self._entrusted, cache.flush, self._say)
 
     def admit(self, position: int) -> bool:
         """Reserve the worst case of this request; False when it does not fit, or a stop was asked for."""
@@ -85,7 +90,8 @@ class LedgerMeter:
 
     def draining(self) -> bool:
         """Whether a stop was asked for, or nothing can be stored any more."""
-        return self.stopped is not None or self._error is not None or bool(stop_asked(self._cache.path.parent))
+        self.stopped = self.stopped or stop_asked(self._cache.path.parent)
+        return self.stopped is not None or self._error is not None
 
     def deliver(self, position: int, reply: Reply) -> Future[None] | None:
         """Store what came back, settle what it cost."""
@@ -100,14 +106,13 @@ class LedgerMeter:
             self.passing[key] = stored
         mine = reply_of(stored, cached=False)
         self.replies[key] = mine
-        self._tokens += reply.completion_tokens
+        self._spending.paid(reply)
         now = time.monotonic()
         done = self._before + len(self.replies)
         show = now - self._shown > _PROGRESS_SECONDS or done == self._total
         self._shown = now if show else self._shown
-        note = f"calls, {self._tokens / max(now - self._began, 1e-9):.0f} tokens/s"
         if self._watcher is not None:
-            self._watcher(mine, done, self._total, note, show)
+            self._watcher(mine, done, self._total, self._spending.words(done, self._total) if show else "", show)
         return durable
 
     def score(self, position: int, result: TokenLogprobs) -> None:
@@ -135,6 +140,15 @@ class LedgerMeter:
         self._open.clear()
         if self._error is not None:
             raise self._error
+
+    def _entrusted(self, positions: Sequence[int]) -> list[int]:
+        """The reservations of these requests, which are somebody else's from now on."""
+        with self._lock:
+            return [number for position in positions for number in self._open.pop(position, [])]
+
+    def _say(self, done: int, note: str) -> None:
+        if self._on_note is not None:
+            self._on_note(self._before + done, self._total, f"{note}, {self._spending.words(done, self._total)}")
 
     def _settle(self, position: int, reply: Reply) -> Settle | None:
         if self._budget is None:

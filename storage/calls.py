@@ -25,6 +25,7 @@ from storage.call_keys import (
     scores_of,
 )
 from storage.call_meter import LedgerMeter
+from storage.spending import Spending
 from storage.stopping import stop_asked
 
 T = TypeVar("T")
@@ -72,7 +73,8 @@ class CachedLLM:
 
     ``budget`` is asked before each request is sent; at its ceiling, and when a stop was asked for, what is in flight is
     finished and stored, then ``BudgetExceeded`` or ``Stopped`` is raised: a rerun goes on from there.
-    ``on_call`` sees each reply of this process; ``on_progress(done, total, note)`` is called a few times a second.
+    ``on_call`` sees each reply of this process; ``on_progress(done, total, note)`` is called a few times a second, the
+    note says what was spent, how fast it goes and what it leads to (``spending``).
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class CachedLLM:
         self._chunk = chunk
         self._identity = identity_text(engine.identity())
         self._model = model_name(engine.identity())
+        self.spending = Spending(is_billed(engine))
         self._used: dict[bytes, bool] = {}  # key → whether it was in the cache before; in order of use
         self._passing: dict[bytes, Stored] = {}  # failures that are not cached, for the lineage
 
@@ -245,6 +248,8 @@ class CachedLLM:
             price=price_of(self.engine),
             billed=is_billed(self.engine),
             watcher=self._told,
+            spending=self.spending,
+            on_note=self._on_progress,
             before=before,
             total=total,
         )

@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 log = logging.getLogger("provender")
@@ -23,6 +23,7 @@ class Event:
     note: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    calls: bool = False  # progress that counts model calls of the list at hand, with what they cost in the note
 
 
 Listener = Callable[[Event], Any]
@@ -40,6 +41,27 @@ def listening(listener: Listener) -> Iterator[None]:
     finally:
         with _lock:
             _listeners.remove(listener)
+
+
+class StepProgress:
+    """What a step is given to report itself with: its own work by calling it, its model calls by ``calls``.
+
+    ``models`` are told how far the whole work is, so that they can say what it leads to.
+    """
+
+    def __init__(self, stage: str, what: str, ref: str) -> None:
+        self._event = Event("progress", stage, what, ref)
+        self.models: Sequence[Any] = ()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """So much of the step's own work is through."""
+        for model in self.models:
+            model.spending.of_step(done, total)
+        emit(replace(self._event, done=done, total=total, note=note))
+
+    def calls(self, done: int, total: int, note: str = "") -> None:
+        """So many calls of the list at hand are answered."""
+        emit(replace(self._event, done=done, total=total, note=note, calls=True))
 
 
 def emit(event: Event) -> None:
@@ -67,6 +89,6 @@ def line(event: Event) -> str:
             return f"{event.stage}: {told} -> {event.ref} ({event.seconds:.1f} s)"
         case "progress":
             share = f"{event.done:,}/{event.total:,}" if event.total else f"{event.done:,}"
-            return f"{event.stage}: {share} {event.note}"
+            return f"{event.stage}: {share} {'calls, ' if event.calls else ''}{event.note}".rstrip()
         case _:
             return f"{event.stage}: {event.kind} {event.what} {event.note}".rstrip()

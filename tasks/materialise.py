@@ -17,7 +17,7 @@ from storage.draft import Draft
 from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, calls_of, open_store, using
-from tasks.events import Event, emit
+from tasks.events import Event, StepProgress, emit
 
 
 @dataclass
@@ -112,13 +112,12 @@ def _run(
     started, clock = datetime.now(UTC), time.perf_counter()
     emit(Event("start", stage, what, str(step.output)))
 
-    def progress(done: int, total: int, note: str = "") -> None:
-        emit(Event("progress", stage, what, str(step.output), done=done, total=total, note=note))
-
+    progress = StepProgress(stage, what, str(step.output))
     llms: list[CachedLLM] = []
     tools = Using(progress=progress)
     if isinstance(method, Method):
         tools, llms = using(bench, method, stage, progress)
+        progress.models = llms
     draft = store.draft(step)
     work = Work(bench, store, step, draft, tools, bench.rng(step.method), dict(step.inputs))
     try:
