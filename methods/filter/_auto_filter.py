@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.protocols import FailureClass
+from methods.agreement import mean_of_present
 from methods.filter._bsdetector import LETTER_SCORES
 from methods.filter._confidence import Confidence, Consistency, Likelihood
 from methods.parsing import Unparsed, after_marker
@@ -134,6 +135,33 @@ class AutoFilter(Prompted, FilterMethod):
         """The threshold where it is known before judging."""
         return self.threshold.value if isinstance(self.threshold, Value) else None
 
+    def audit(self, pool: pl.DataFrame, verdicts: pl.DataFrame) -> Mapping[str, Any]:
+        """The realised threshold and share, the mean of each signal, and the calls that could not be used."""
+        scores = verdicts["score"].to_list()
+        limit = self.realised_threshold(scores)
+        told = [json.loads(text) for text in verdicts["evidence"].drop_nulls()]
+        present = [score for score in scores if score is not None]
+        passed = sum(self.passes(score, limit) for score in present)
+        filtered: dict[str, Any] = {
+            "threshold": _rounded(limit),
+            "examples": len(scores),
+            "with a confidence": len(present),
+        }
+        if scores:
+            filtered |= {"above the threshold": passed, "share above it": round(passed / len(scores), 4)}
+        signals = {
+            name: _rounded(mean_of_present([one.get(key) for one in told]))
+            for name, key in (("samples (O)", "O"), ("reflections (S)", "S"), ("token probabilities (L)", "L"))
+        }
+        signals["confidence"] = _rounded(mean_of_present(scores))
+        found: dict[str, Any] = {
+            "auto-filter": filtered,
+            "mean of each signal": {name: value for name, value in signals.items() if value is not None},
+        }
+        if left := left_out(verdicts):
+            found["samples and reflections left out"] = left
+        return found
+
     def shares(self, scores: Sequence[float | None], limit: float | None) -> str:
         """The realised share above the threshold, and how many tie with it."""
         present = [score for score in scores if score is not None]
@@ -170,11 +198,20 @@ def fate(one: Confidence, passed: bool) -> dict[str, Any]:
     return {"fate": "keep" if passed else "reject", "reason": None if passed else LOW, "score": one.confidence}
 
 
-def unusable(verdicts: pl.DataFrame) -> str:
+def left_out(verdicts: pl.DataFrame) -> dict[str, int]:
     """How many calls could not be used, by class, over all examples."""
     counts: dict[str, int] = {}
     for text in verdicts["evidence"].drop_nulls():
         for name, count in json.loads(text).get("failures", {}).items():
             counts[name] = counts.get(name, 0) + count
-    said = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return dict(sorted(counts.items()))
+
+
+def unusable(verdicts: pl.DataFrame) -> str:
+    """The same in words, empty where all could be used."""
+    said = ", ".join(f"{name} {count}" for name, count in left_out(verdicts).items())
     return f"; samples and reflections left out: {said}" if said else ""
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

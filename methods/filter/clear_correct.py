@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.agreement import mean_of_present
 from methods.filter._auto_filter import (
     NO_CONFIDENCES,
     AutoFilter,
@@ -158,6 +159,28 @@ class ClearCorrect(AutoFilter):
             self._corrected(known),
             *no_confidences_in(verdicts),
         )
+
+    def audit(self, pool: pl.DataFrame, verdicts: pl.DataFrame) -> Mapping[str, Any]:
+        """Also what became of the new answers, how often the judge changed its mind with the order, and its confidence."""
+        told = [json.loads(text) for text in verdicts["evidence"]]
+        tried = [one for found in told for one in found["tried"] if "orders" in one]
+        both = [one["orders"] for one in tried if all(order["verdict"] for order in one["orders"])]
+        flips = sum(one["outcome"] == "orders-disagree" for one in tried)
+        judge: dict[str, Any] = {"pairs judged": len(tried), "read in both orders": len(both)}
+        if both:
+            first = Counter(order["verdict"] for orders in both for order in orders)
+            judge |= {
+                "verdict changed with the order": round(flips / len(both), 4),
+                "share of A among verdicts": round(first["A"] / first.total(), 4),
+            }
+            sure = mean_of_present([one["confidence"] for one in tried])
+            judge |= {"mean confidence of verdicts": round(sure, 4)} if sure is not None else {}
+        return {
+            **super().audit(pool, verdicts),
+            "new answers": dict(sorted(Counter(found["correction"] for found in told).items())),
+            "fates": dict(sorted(verdicts["fate"].value_counts().iter_rows())),
+            "judge": judge,
+        }
 
     def _corrected(self, known: str = "") -> Rule:
         says = (

@@ -196,6 +196,15 @@ def test_the_median_drops_ties_and_the_rule_says_what_was_kept():
     assert rule.threshold == pytest.approx(0.43)
     assert rule.direction == "keep-above"
     assert "kept 1 of 5 (20.0%), 3 equal to the threshold are dropped" in rule.says
+    audit = method.audit(pool, verdicts)
+    assert audit["auto-filter"] == {
+        "threshold": 0.43,
+        "examples": 5,
+        "with a confidence": 5,
+        "above the threshold": 1,
+        "share above it": 0.2,
+    }
+    assert audit["mean of each signal"] == {"samples (O)": 0.44, "reflections (S)": 0.5, "confidence": 0.458}
 
 
 def test_a_fixed_threshold_is_known_before_judging():

@@ -115,6 +115,16 @@ def test_a_judge_that_prefers_a_position_changes_nothing():
     assert [fate == "reject" for fate in verdicts["fate"]] == noisy
     assert {evidence(verdicts, i)["correction"] for i, bad in enumerate(noisy) if bad} == {"orders-disagree"}
     assert "orders-disagree 4, same 16" in method.settled_rules(verdicts)[1].says
+    audit = method.audit(pool, verdicts)
+    assert audit["new answers"] == {"orders-disagree": 4, "same": 16}
+    assert audit["fates"] == {"keep": 16, "reject": 4}
+    assert audit["judge"] == {
+        "pairs judged": 4,
+        "read in both orders": 4,
+        "verdict changed with the order": 1.0,
+        "share of A among verdicts": 0.0,
+        "mean confidence of verdicts": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
