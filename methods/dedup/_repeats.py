@@ -104,7 +104,7 @@ class Found:
     """Repeats as parallel arrays: ``row`` repeats ``home``, which stays, with ``similarity``.
 
     ``via`` is the row that links the two where they are not alike themselves (-1 where they are), ``via_similarity`` how
-    alike it is; ``score`` is the greater of both similarities.
+    alike it is; ``score`` is the greater of both similarities. Similarities are rounded to six decimals.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class Found:
         via_similarity: np.ndarray | None = None,
     ) -> None:
         self.row, self.home = row, home
-        self.similarity = np.round(similarity, 4)
+        self.similarity = np.round(similarity, 6)
         self.via = np.full(len(row), -1) if via is None else via
-        self.via_similarity = np.zeros(len(row)) if via_similarity is None else np.round(via_similarity, 4)
+        self.via_similarity = np.zeros(len(row)) if via_similarity is None else np.round(via_similarity, 6)
         self.score = np.where(self.via >= 0, np.maximum(self.similarity, self.via_similarity), self.similarity)
 
 

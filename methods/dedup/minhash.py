@@ -41,7 +41,13 @@ class MinHash(Repeats):
 
     threshold: float = Field(0.7, gt=0, le=1, description="similarity at or above which one repeats the other")
     shingle: Unit = Field("words", description="n-grams of words, or of characters (punctuation counts then)")
-    ngram: int = Field(5, ge=1, le=64, description="words or characters in a shingle")
+    ngram: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="words or characters in a shingle; by default 3 words, which suits instructions (5 are usual for web "
+        "pages), or 12 characters",
+    )
     permutations: int = Field(128, ge=1, le=9000, description="rows of a signature, where bands and rows are not given")
     bands: int | None = Field(None, ge=1, le=1000, description="bands; by default the best for the threshold")
     rows: int | None = Field(None, ge=1, le=100, description="rows of a band; by default the best for the threshold")
@@ -63,10 +69,16 @@ class MinHash(Repeats):
     def rules(self) -> Sequence[Rule]:
         """One rule."""
         unit = "words" if self.shingle == "words" else "characters"
-        said = f"the {WHAT[self.on]} shares most of its {self.ngram}-grams of {unit} with that of an example that stays"
+        said = (
+            f"the {WHAT[self.on]} shares most of its {self.size()}-grams of {unit} with that of an example that stays"
+        )
         if not self.verify:
             return [Rule(name=_RULE, says=said + " (by signature)")]
         return [Rule(name=_RULE, says=said, threshold=self.threshold, direction="keep-below")]
+
+    def size(self) -> int:
+        """Words or characters in a shingle."""
+        return self.ngram or (3 if self.shingle == "words" else 12)
 
     def banding(self) -> tuple[int, int]:
         """``(bands, rows)`` as given or as the threshold asks."""
@@ -79,7 +91,7 @@ class MinHash(Repeats):
         bands, rows = self.banding()
         family = (OddMultipliers if self.hashing == "odd-32" else Affine61).drawn(bands * rows, self.hash_seed)
         told = _Told(using.progress, pool.height)
-        sets = RowSets.of(pool, text_compared(self.on), self.ngram, self.shingle, told.shingled)
+        sets = RowSets.of(pool, text_compared(self.on), self.size(), self.shingle, told.shingled)
         sources = source_codes(pool)
         distinct = distinct_sets(sets, self.best_first(pool), None if self.scope == "anywhere" else sources)
         keys = _keys(sets, np.sort(distinct.row), family, bands, rows, told.signed)
