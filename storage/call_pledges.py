@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 _TABLE = "CREATE TABLE IF NOT EXISTS pledges (name TEXT PRIMARY KEY, text TEXT NOT NULL, created_at REAL NOT NULL)"
 #: Marks a reservation as a note's; no boot of a machine is called so.
 MARK = "pledge:"
+_KEPT_SECONDS = 30 * 86400.0
 
 
 class PledgeBook:
@@ -38,7 +39,12 @@ class PledgeBook:
             )
 
     def notes(self) -> dict[str, str]:
-        """All notes by name, oldest first."""
+        """All notes by name, oldest first; what is older than any server keeps its answers is dropped."""
+        with self._lock:
+            old = time.time() - _KEPT_SECONDS
+            stale = self._connection.execute("SELECT name FROM pledges WHERE created_at < ?", (old,)).fetchall()
+        for (name,) in stale:
+            self.drop(name)
         with self._lock:
             return dict(self._connection.execute("SELECT name, text FROM pledges ORDER BY created_at").fetchall())
 

@@ -228,7 +228,9 @@ class OpenAIEngine:
         if self.config.batch:
             from backends.llm._openai_batch import Batches
 
-            return self._loop.run(Batches(self._client, self.config).generate(requests, meter))
+            config = self.config
+            batches = Batches(self._client, most=config.batch_requests, poll_seconds=config.batch_poll_seconds)
+            return self._loop.run(batches.generate(requests, meter))
         return self._loop.run(self._client.generate(requests, meter))
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:

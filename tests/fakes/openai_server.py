@@ -20,6 +20,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fakes.openai_batches import FakeBatches
 from tests.fakes.openai_faults import AFTER, BEFORE, Answer, answer_text, chance, fake_ids, logprob_of, packed
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
@@ -43,6 +44,9 @@ class Faults:
     stall_after: int | None = None  # from this request on nothing is answered
     cached_tokens: int = 0  # so many prompt tokens count as found in the server's cache
     json_always: bool = False  # replies are JSON even where no response_format asks for it
+    batch_seconds: float = 0.02  # how long a batch takes
+    batch_expires_after: int | None = None  # a batch expires after so many answers
+    batch_fails: bool = False
     once: str | None = None  # crash and stall only while this file does not exist; it is made
 
 
@@ -58,6 +62,7 @@ class FakeServer:
         self.injected: Counter[str] = Counter()
         self.in_flight = self.max_in_flight = self.received_bytes = self.completion_tokens = 0
         self.port = port
+        self.batches = FakeBatches(self)
         self._ready = threading.Event()
         self._lock = threading.Lock()
 
@@ -119,6 +124,9 @@ class FakeServer:
     async def _one(self, method: str, path: str, headers: dict[str, str], raw: bytes, writer: Any) -> bool:
         """Answer one request; whether the connection lives on."""
         self.received_bytes += len(raw)
+        if path.startswith(("/v1/files", "/v1/batches")):
+            got = self.batches.get(path) if method == "GET" else self.batches.post(path, headers, raw)
+            return await _send(writer, *got)
         if method == "GET":
             return await _send(writer, *self._get(path))
         try:
@@ -153,14 +161,9 @@ class FakeServer:
     async def _answer(self, path: str, headers: dict[str, str], body: dict[str, Any], writer: Any) -> bool:
         faults = self.faults
         chat = path.endswith("/chat/completions")
-        prompt = json.dumps(body["messages"] if chat else body["prompt"])
-        name = f"{prompt}|{body.get('seed', '')}"
-        with self._lock:
-            attempt = self.attempts[name]
-            self.attempts[name] += 1
-            self.requests.append(body)
-            self.arrivals.append(time.monotonic())
-            count = sum(self.attempts.values())
+        prompt, name = self.named(body, chat)
+        attempt = self.count(name, body)
+        count = len(self.arrivals)
         await self._maybe_die(count)
         if faults.key is not None and headers.get("authorization") != f"Bearer {faults.key}":
             return await _send(writer, 401, {"error": {"message": f"bad key {headers.get('authorization')}"}})
@@ -170,21 +173,39 @@ class FakeServer:
             return await _send(writer, 400, {"error": {"message": "this model's maximum context length is exceeded"}})
         if faults.capacity is not None and self.in_flight > faults.capacity:
             return await _send(writer, 429, {"error": {"message": "slow down"}})
-        fault = faults.first_fault if count <= faults.early else self._fault(name, attempt)
+        fault = faults.first_fault if count <= faults.early else self.fault(name, attempt)
         low, high = faults.latency
         if fault in BEFORE:
             self.injected[fault] += 1
             await asyncio.sleep(low / 2)
             return await BEFORE[fault](writer, headers)
         await asyncio.sleep(low + (high - low) * chance(faults.seed, name, attempt, "latency"))
-        answer = Answer(body=self._good(body, chat, prompt))
-        with self._lock:
-            self.billed[name] += 1
-            self.completion_tokens += 8
+        answer = Answer(body=self.good(body, chat, prompt))
+        self.bill(name)
         if fault is None:
             return await _send(writer, 200, answer.body)
         self.injected[fault] += 1
         return await AFTER[fault](writer, answer, chat)
+
+    @staticmethod
+    def named(body: dict[str, Any], chat: bool) -> tuple[str, str]:
+        """The prompt as JSON text, and the name under which a request is counted."""
+        prompt = json.dumps(body["messages"] if chat else body["prompt"])
+        return prompt, f"{prompt}|{body.get('seed', '')}"
+
+    def count(self, name: str, body: dict[str, Any]) -> int:
+        """Note that a request came; how often it had come before."""
+        with self._lock:
+            self.attempts[name] += 1
+            self.requests.append(body)
+            self.arrivals.append(time.monotonic())
+            return self.attempts[name] - 1
+
+    def bill(self, name: str) -> None:
+        """Note that an answer was worked out, heard or not."""
+        with self._lock:
+            self.billed[name] += 1
+            self.completion_tokens += 8
 
     async def _maybe_die(self, count: int) -> None:
         faults = self.faults
@@ -200,7 +221,8 @@ class FakeServer:
                 faults.once = None  # this process stays stalled, the next one is sound
             await asyncio.sleep(3600)
 
-    def _fault(self, prompt: str, attempt: int) -> str | None:
+    def fault(self, prompt: str, attempt: int) -> str | None:
+        """What is wrong with this attempt, if anything."""
         if attempt < self.faults.first:
             return self.faults.first_fault
         drawn, reached = chance(self.faults.seed, prompt, attempt, "fault"), 0.0
@@ -210,7 +232,8 @@ class FakeServer:
                 return name
         return None
 
-    def _good(self, body: dict[str, Any], chat: bool, prompt: str) -> dict[str, Any]:
+    def good(self, body: dict[str, Any], chat: bool, prompt: str) -> dict[str, Any]:
+        """The body of a good answer."""
         text = answer_text(prompt)
         if body.get("response_format") or self.faults.json_always:
             text = json.dumps({"answer": text})
