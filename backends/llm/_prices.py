@@ -27,9 +27,11 @@ class ModelPrice(BaseModel):
     input: float = Field(ge=0, description="prompt tokens")
     output: float = Field(ge=0, description="reply tokens")
     cached_input: float | None = Field(
-        None, ge=0, description="prompt tokens that the server found in its prompt cache; as `input` where not given"
+        default=None,
+        ge=0,
+        description="prompt tokens that the server found in its prompt cache; as `input` where not given",
     )
-    batch: float = Field(1.0, gt=0, le=1, description="factor on everything that goes through a batch endpoint")
+    batch: float = Field(default=1.0, gt=0, le=1, description="factor on everything that goes through a batch endpoint")
 
     def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
         """What one call costs; ``cached_tokens`` are among the prompt's."""

@@ -199,22 +199,15 @@ class OpenAIEngine:
             requests_per_minute=config.requests_per_minute,
             tokens_per_minute=config.tokens_per_minute,
         )
-        other = config.fallback
-        if other is not None:
-            rests = {"breaker_failures": other.after_failures, "breaker_rest_seconds": other.retry_seconds}
-            settings = replace(settings, **rests)
-            other_key = key_from(other.api_key_env)
-            there = replace(
+        there = _fallback_of(config, settings)
+        if config.fallback is not None:
+            settings = replace(
                 settings,
-                base_url=other.base_url,
-                model=other.model,
-                key=other_key.get_secret_value() if other_key else None,
-                price=price_of_model(other.model, other.base_url, config.prices),
-                requests_per_minute=None,
-                tokens_per_minute=None,
+                breaker_failures=config.fallback.after_failures,
+                breaker_rest_seconds=config.fallback.retry_seconds,
             )
         self._loop = _LoopThread()
-        self._client = self._loop.make(lambda: Client(settings, Client(there) if other is not None else None))
+        self._client = self._loop.make(lambda: Client(settings, Client(there) if there is not None else None))
         self._close = weakref.finalize(self, _shut, self._loop, self._client)
 
     def identity(self) -> dict[str, Any]:
@@ -259,6 +252,23 @@ class OpenAIEngine:
     def close(self) -> None:
         """Close connections and stop the loop."""
         self._close()
+
+
+def _fallback_of(config: OpenAI, settings: Any) -> Any:
+    """The settings of the second endpoint, if there is one: as those of the first, without its limits per minute."""
+    other = config.fallback
+    if other is None:
+        return None
+    key = key_from(other.api_key_env)
+    return replace(
+        settings,
+        base_url=other.base_url,
+        model=other.model,
+        key=key.get_secret_value() if key else None,
+        price=price_of_model(other.model, other.base_url, config.prices),
+        requests_per_minute=None,
+        tokens_per_minute=None,
+    )
 
 
 class _LoopThread:
