@@ -25,6 +25,7 @@ class CatalogueRow(View):
     versions: int
     history: tuple[int | None, ...] = ()
     problem: str | None = None
+    run_id: str | None = None  # of the run that made it
 
 
 class Catalogue(View):
@@ -82,6 +83,7 @@ def _row(manifest: Manifest, tag: str | None, sizes: tuple[int | None, ...], ver
         made_at=str(made) if made else None,
         versions=versions,
         history=sizes,
+        run_id=str(manifest.run["run_id"]) if manifest.run.get("run_id") else None,
     )
 
 

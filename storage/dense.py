@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.layout import EDIT
 from storage.remembered import arrays
-from storage.seek import Reader, role_part
+from storage.seek import Reader, legible, role_part
 from storage.views import View
 from storage.words import method_tag
 
@@ -135,17 +135,17 @@ def depths(reader: Reader, where: Places) -> Array:
 
 
 def columns_of(reader: Reader, ref: DatasetRef) -> tuple[Column, ...]:
-    """Every score that the members of a version were given on their way, in the order of the steps."""
+    """Every score that the members of a version were given on their way, in the order of the steps.
+
+    A step whose parts cannot be read has none here; the version's page names the damage.
+    """
     found: list[Column] = []
     for manifest in reader.store.upstream(ref):
-        judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
-        for role in judged:
-            if _has_scores(reader, manifest, role):
-                found.append(_column(manifest, f"verdicts/{role}", "score", role, role if len(judged) > 1 else ""))
-        if "scores" in manifest.parts and manifest.ref.stage != "evaluate":
-            schema = reader.scan(manifest.ref, "scores").collect_schema()
-            numeric = [name for name, kind in schema.items() if kind.is_numeric()]
-            found += [_column(manifest, "scores", name, "pool", "" if name == "score" else name) for name in numeric]
+        try:
+            with legible(str(manifest.ref)):
+                found += _columns(reader, manifest)
+        except StoreError:
+            continue
     taken: dict[str, int] = {}
     for column in found:
         taken[column.key] = taken.get(column.key, 0) + 1
@@ -155,6 +155,20 @@ def columns_of(reader: Reader, ref: DatasetRef) -> tuple[Column, ...]:
         else column.model_copy(update={"key": f"{column.key}-{column.ref.rpartition('@')[2][:6]}"})
         for column in found
     )
+
+
+def _columns(reader: Reader, manifest: Manifest) -> list[Column]:
+    judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
+    found = [
+        _column(manifest, f"verdicts/{role}", "score", role, role if len(judged) > 1 else "")
+        for role in judged
+        if _has_scores(reader, manifest, role)
+    ]
+    if "scores" in manifest.parts and manifest.ref.stage != "evaluate":
+        schema = reader.scan(manifest.ref, "scores").collect_schema()
+        numeric = [name for name, kind in schema.items() if kind.is_numeric()]
+        found += [_column(manifest, "scores", name, "pool", "" if name == "score" else name) for name in numeric]
+    return found
 
 
 def _column(manifest: Manifest, part: str, name: str, role: str, more: str) -> Column:
@@ -194,6 +208,9 @@ def column_named(columns: Sequence[Column], key: str) -> Column:
     for column in columns:
         if column.key == key:
             return column
+    alike = [column for column in columns if column.key.rpartition("-")[0] == key]  # of several steps, the latest
+    if alike:
+        return alike[-1]
     known = ", ".join(column.key for column in columns) or "none"
     raise UsageError(f"there is no score {key[:80]!r} here; there are {known}")
 

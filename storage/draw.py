@@ -4,12 +4,12 @@ Every number becomes an attribute and every word an escaped text node; colours c
 serves light, dark and print, and a strict content security policy (no inline style) holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 from storage.lineage import Lineage, Node
-from storage.views import FunnelRow, Histogram, Metric
+from storage.views import FunnelRow, Histogram, Metric, Verdict
 from storage.words import number
 
 
@@ -83,8 +83,17 @@ def share_bar(fraction: float | None, asked: float | None = None, width: float =
     return svg(width, height, "share", *parts, class_="bar-row")
 
 
-def histogram(one: Histogram, width: float = 320, height: float = 128) -> Markup:
-    """Stacked bars of kept (below) and dropped rows, with a line at each threshold."""
+def histogram(
+    one: Histogram,
+    width: float = 320,
+    height: float = 128,
+    href: Callable[[Histogram, int, str], str] | None = None,
+    moved: float | None = None,
+) -> Markup:
+    """Stacked bars of kept (below) and dropped rows, with a line at each threshold.
+
+    ``href(histogram, bar, fate)`` gives the address of the rows behind a bar; ``moved`` draws where a threshold would be.
+    """
     left, right, top, base = 6.0, 6.0, 16.0, height - 18
     heights = sorted(k + d for k, d in zip(one.kept, one.dropped, strict=True) if k + d)
     most = heights[-1] if heights else 1
@@ -105,17 +114,10 @@ def histogram(one: Histogram, width: float = 320, height: float = 128) -> Markup
             if rows:
                 tall = max(rows / whole * fill, 1)
                 y -= tall
-                parts.append(
-                    tag(
-                        "rect",
-                        tag("title", says),
-                        class_=f"bar {class_}",
-                        x=x + 0.5,
-                        y=y,
-                        width=max(step - 1, 0.8),
-                        height=tall,
-                    )
-                )
+                box = {"x": x + 0.5, "y": y, "width": max(step - 1, 0.8), "height": tall}
+                bar = tag("rect", tag("title", says), class_=f"bar {class_}", **box)
+                address = href(one, i, "reject" if class_ == "dropped" else "keep") if href else None
+                parts.append(tag("a", bar, href=address, tabindex=-1) if address else bar)
     parts.append(tag("line", class_="axis", x1=left, x2=width - right, y1=base, y2=base))
     if root:
         parts.append(
@@ -141,6 +143,10 @@ def histogram(one: Histogram, width: float = 320, height: float = 128) -> Markup
                 text_anchor=anchor,
             )
         )
+    if moved is not None:
+        x = min(max(x_of(moved), left), width - right)
+        says = tag("title", f"moved to {number(moved)}")
+        parts.append(tag("line", says, class_="threshold moved", x1=x, x2=x, y1=4, y2=base))
     return svg(width, height, f"{one.stage} {one.method}: {one.name}", *parts)
 
 
@@ -244,7 +250,16 @@ def graph(lineage: Lineage, href: str | None = None) -> Markup:
         bend = max((end[0] - start[0]) / 2, 20)
         path = f"M{start[0]:g},{start[1]:g} C{start[0] + bend:g},{start[1]:g} {end[0] - bend:g},{end[1]:g} {end[0]:g},{end[1]:g}"
         class_ = "edge" if edge.consumed else "edge read"
-        edges.append(tag("path", tag("title", f"{edge.role}: {edge.rows:,} rows"), class_=class_, d=path))
+        edges.append(
+            tag(
+                "path",
+                tag("title", f"{edge.role}: {edge.rows:,} rows"),
+                class_=class_,
+                d=path,
+                data_from=edge.origin,
+                data_to=edge.made,
+            )
+        )
     boxes = [_box(node, place[node.ref], node.ref == lineage.ref, href) for node in lineage.nodes]
     width = max((x for x, _ in place.values()), default=0) + BOX_WIDTH + 4
     height = max((y for _, y in place.values()), default=0) + BOX_HEIGHT + 4
@@ -262,12 +277,24 @@ def _columns(lineage: Lineage) -> dict[str, int]:
 
 def _box(node: Node, place: tuple[float, float], here: bool, href: str | None) -> Markup:
     x, y = place
+    behind = [
+        tag("rect", class_="box behind", x=x + shift, y=y + shift, width=BOX_WIDTH, height=BOX_HEIGHT, rx=5)
+        for shift in ((6.0, 3.0) if node.stands_for > 1 else ())
+    ]
     name = f"{node.stage} {node.method}" if node.method != node.stage else node.stage
+    told = node.tags[-1] if node.tags else f"{node.stands_for} × {name}" if node.stands_for > 1 else name
     parts = (
         tag("title", f"{node.ref}: {node.change}"),
+        *behind,
         tag("rect", class_="box here" if here else "box", x=x, y=y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=5),
         tag("rect", class_=f"stage {_stage_class(node.stage)}", x=x, y=y, width=4, height=BOX_HEIGHT, rx=2),
-        tag("text", _cut(node.tags[-1] if node.tags else name, 22), class_="name", x=x + 13, y=y + 20),
+        tag(
+            "text",
+            _cut(told, 22),
+            class_="name",
+            x=x + 13,
+            y=y + 20,
+        ),
         tag(
             "text",
             _cut(f"{node.rows_out:,} rows" + (f" · {name}" if node.tags else ""), 27),
@@ -276,7 +303,8 @@ def _box(node: Node, place: tuple[float, float], here: bool, href: str | None) -
             y=y + 37,
         ),
     )
-    return tag("a", *parts, href=href + node.ref) if href else tag("g", *parts)
+    about = {"class_": "node", "data_ref": node.ref}
+    return tag("a", *parts, href=href + node.ref, **about) if href else tag("g", *parts, **about)
 
 
 def _stage_class(stage: str) -> str:
@@ -293,3 +321,70 @@ def _stage_class(stage: str) -> str:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def gauge(verdict: Verdict, width: float = 150, height: float = 14) -> Markup:
+    """Where a score lies beside its threshold: the kept side is shaded, the score a dot, its distance to scale."""
+    score, threshold = verdict.score, verdict.threshold
+    if score is None or threshold is None:
+        return Markup("")
+    reach = max(abs(score - threshold), abs(threshold) * 0.5, 1e-9) * 1.15
+    middle = width / 2
+    x = middle + (score - threshold) / reach * (middle - 5)
+    above = verdict.direction != "keep-below"
+    side = {"x": middle if above else 0.0, "y": 4, "width": middle, "height": 6}
+    kept = "kept" if verdict.fate == "keep" else "dropped"
+    return svg(
+        width,
+        height,
+        f"score {number(score)}, threshold {number(threshold)}",
+        tag("rect", class_="track", x=0, y=4, width=width, height=6),
+        tag("rect", class_="bar kept soft", **side),
+        tag("line", class_="tick", x1=middle, x2=middle, y1=0, y2=height),
+        tag("circle", class_=f"dot {kept}", cx=x, cy=7, r=4),
+        class_="bar-row",
+    )
+
+
+def scatter(points: Sequence[tuple[str, float, float]], across: str, up: str, size: float = 260) -> Markup:
+    """Pairs of figures with the line on which they agree; both axes have one scale."""
+    known = [value for _, x, y in points for value in (x, y)]
+    if not known:
+        return Markup("")
+    low, high = min(known), max(known)
+    air = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
+    low, high = low - air, high + air
+    left, base, wide = 44.0, size - 30, size - 54
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + (x - low) / (high - low) * wide, base - (y - low) / (high - low) * (base - 8)
+
+    x1, y1 = at(low, low)
+    x2, y2 = at(high, high)
+    parts = [
+        tag("line", class_="grid", x1=x1, y1=y1, x2=x2, y2=y2),
+        tag("text", across, class_="label", x=left + wide / 2, y=size - 4, text_anchor="middle"),
+        tag("text", up, class_="label", x=2, y=10),
+    ]
+    for value in (low + air, high - air):
+        x, y = at(value, value)
+        parts.append(tag("text", number(value, 3), class_="label", x=x, y=base + 13, text_anchor="middle"))
+        parts.append(tag("text", number(value, 3), class_="label", x=left - 5, y=y + 4, text_anchor="end"))
+    for name, x, y in points:
+        px, py = at(x, y)
+        says = tag("title", f"{name}: {across} {number(x)}, {up} {number(y)}")
+        parts.append(tag("circle", says, class_="dot s0", cx=px, cy=py, r=3.5))
+    return svg(size, size, f"{up} against {across}", *parts)
+
+
+def timeline(
+    steps: Sequence[tuple[str, str, float, float]], whole: float, width: float = 420, height: float = 12
+) -> Markup:
+    """One bar of a Gantt chart: ``(class, title, began, took)`` on a scale of ``whole`` seconds."""
+    unit = width / max(whole, 1e-9)
+    parts = [tag("rect", class_="track", x=0, y=0, width=width, height=height)]
+    for class_, says, began, took in steps:
+        x = min(began * unit, width - 2)
+        box = {"x": x, "y": 0, "width": min(max(took * unit, 2.0), width - x), "height": height}
+        parts.append(tag("rect", tag("title", says), class_=f"bar {class_}", **box))
+    return svg(width, height, steps[0][1] if steps else "nothing", *parts, class_="bar-row")

@@ -24,6 +24,8 @@ class Node(View):
     rows_out: int
     tags: tuple[str, ...] = ()
     hops: int  # steps from the version asked for: negative upstream, positive downstream
+    stands_for: int = 1  # versions alike that are drawn as one
+    alike: tuple[str, ...] = ()  # refs of the others, at most 200
 
 
 class Edge(View):
@@ -78,6 +80,73 @@ def lineage(
             if str(origin) in shown
         ),
         hidden=len(near) - len(shown),
+    )
+
+
+#: So many versions alike beside each other are drawn as one.
+ALIKE = 5
+
+
+def collapsed(graph: Lineage, alike: int = ALIKE) -> Lineage:
+    """The graph with versions that differ in nothing but their content drawn as one: same stage, method, origins, readers.
+
+    The version asked for and tagged ones stay on their own. Shards and sweeps shrink to a box with a number.
+    """
+    into: dict[str, set[str]] = {}
+    outof: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        into.setdefault(edge.made, set()).add(f"{edge.role if edge.consumed else 'read'} {edge.origin}")
+        outof.setdefault(edge.origin, set()).add(edge.made)
+    groups: dict[tuple[object, ...], list[Node]] = {}
+    for node in graph.nodes:
+        own = node.ref == graph.ref or bool(node.tags)
+        kind = (node.stage, frozenset(into.get(node.ref, ())), frozenset(outof.get(node.ref, ())))
+        groups.setdefault((node.ref,) if own else kind, []).append(node)
+    stand: dict[str, str] = {}
+    nodes: dict[str, Node] = {}
+    for group in groups.values():
+        many = len(group) >= alike
+        for node in group:
+            stand[node.ref] = group[0].ref if many else node.ref
+            nodes[node.ref] = node
+        if many:
+            others = tuple(node.ref for node in group[1:])
+            nodes[group[0].ref] = group[0].model_copy(
+                update={
+                    "stands_for": len(group),
+                    "alike": others[:MOST_NODES],
+                    "rows_out": sum(node.rows_out for node in group),
+                    "says": f"{len(group)} versions like {group[0].says}",
+                    "change": f"{len(group)} versions, {sum(node.rows_out for node in group):,} rows together",
+                }
+            )
+    edges: dict[tuple[str, str, bool], Edge] = {}
+    for edge in graph.edges:
+        key = (stand[edge.origin], stand[edge.made], edge.consumed)
+        held = edges.get(key)
+        rows = edge.rows + (held.rows if held else 0)
+        edges[key] = edge.model_copy(update={"origin": key[0], "made": key[1], "rows": rows})
+    shown = tuple(nodes[node.ref] for node in graph.nodes if stand[node.ref] == node.ref)
+    return graph.model_copy(update={"nodes": shown, "edges": tuple(edges.values())})
+
+
+def path_between(store: Store, start: DatasetRef, end: DatasetRef) -> Lineage:
+    """Every version on some way from one version to another; only the two themselves if no way leads there."""
+    below = {str(manifest.ref) for manifest in store.downstream(start)}
+    on_the_way = {str(m.ref) for m in store.upstream(end)} & below
+    if not on_the_way:  # perhaps it was asked the other way round
+        other = {str(m.ref) for m in store.downstream(end)} & {str(m.ref) for m in store.upstream(start)}
+        on_the_way = other or {str(start), str(end)}
+    whole = lineage(store, end if str(end) in on_the_way else start, most=100_000)
+    nodes = tuple(node for node in whole.nodes if node.ref in on_the_way)
+    if str(start) not in {node.ref for node in nodes}:
+        nodes += tuple(node for node in lineage(store, start, up=0, down=0).nodes)
+    shown = {node.ref for node in nodes[:MOST_NODES]}
+    return Lineage(
+        ref=str(end),
+        nodes=nodes[:MOST_NODES],
+        edges=tuple(edge for edge in whole.edges if edge.origin in shown and edge.made in shown),
+        hidden=max(0, len(nodes) - MOST_NODES),
     )
 
 

@@ -4,11 +4,13 @@
 
     runs/<run id>/run.json       status, replaced whole
     runs/<run id>/events.jsonl   one line per step event, appended
+    runs/<run id>/progress.json  how far the working step is, replaced whole at most once a second
 """
 
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +56,7 @@ class RunLog:
         self, root: Path, name: str, what: str, run_id: str, flow_run_id: str | None = None, account: str = ""
     ) -> None:
         self.folder = root / "runs" / run_id
+        self._noted = 0.0
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -78,6 +81,15 @@ class RunLog:
         """Append one event; a torn last line is skipped by readers."""
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": now(), **entry}) + "\n")
+
+    def progress(self, entry: dict[str, Any]) -> None:
+        """Note how far the working step is: one small file, replaced at most once a second."""
+        now_ = time.monotonic()
+        if now_ - self._noted >= 1.0:
+            self._noted = now_
+            fresh = self.folder / f"progress.{os.getpid()}.tmp"
+            fresh.write_text(json.dumps({"at": now(), **entry}), "utf-8")
+            fresh.replace(self.folder / "progress.json")
 
     def end(self, status: Status, *, dataset: str | None = None, error: str | None = None) -> None:
         """Write how it ended."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage import figures
 from storage.choice import Chosen, Judge
@@ -165,46 +165,59 @@ def movable(reader: Reader, ref: DatasetRef) -> tuple[tuple[Threshold, ...], tup
     found: list[Threshold] = []
     fixed: list[Fixed] = []
     for manifest in reader.store.upstream(ref):
-        drawn = threshold_rules(manifest)
-        if not drawn:
-            continue
-        if len(drawn) > 1:
-            why = "several rules with thresholds share one score; which of them a kept row's score belongs to is not stored"
-            fixed += [Fixed(ref=str(manifest.ref), rule=manifest.rules[n - 1].name, why=why) for n, _, _ in drawn]
-            continue
-        rule, threshold, direction = drawn[0]
-        plots = {one.name: one for one in figures.histograms(reader, manifest)}
-        judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
-        for role in judged:
-            _, _, score = verdict_arrays(reader, manifest, role)
-            known = score[np.isfinite(score)]
-            if not len(known):
-                why = "its step stored no scores"
-                fixed.append(Fixed(ref=str(manifest.ref), rule=manifest.rules[rule - 1].name, why=why))
-                continue
-            several = len(judged) > 1
-            found.append(
-                Threshold(
-                    key=method_tag(manifest) + (f".{role}" if several else ""),
-                    ref=str(manifest.ref),
-                    stage=manifest.ref.stage,
-                    method=method_tag(manifest),
-                    rule=manifest.rules[rule - 1].name,
-                    says=manifest.rules[rule - 1].says,
-                    role=role,
-                    threshold=threshold,
-                    direction=direction,
-                    scored=len(known),
-                    low=float(known.min()),
-                    high=float(known.max()),
-                    histogram=plots.get(f"score of {role}" if several else "score"),
-                )
-            )
+        try:
+            with legible(str(manifest.ref)):
+                moving, staying = _of_step(reader, manifest)
+        except StoreError as error:
+            moving, staying = [], [Fixed(ref=str(manifest.ref), rule="", why=str(error))]
+        found += moving
+        fixed += staying
     keys = [one.key for one in found]
     return tuple(
         one if keys.count(one.key) == 1 else one.model_copy(update={"key": f"{one.key}-{one.ref[-16:][:6]}"})
         for one in found
     ), tuple(fixed)
+
+
+def _of_step(reader: Reader, manifest: Manifest) -> tuple[list[Threshold], list[Fixed]]:
+    drawn = threshold_rules(manifest)
+    found: list[Threshold] = []
+    fixed: list[Fixed] = []
+    if not drawn:
+        return found, fixed
+    if len(drawn) > 1:
+        why = "several rules with thresholds share one score; which of them a kept row's score belongs to is not stored"
+        fixed += [Fixed(ref=str(manifest.ref), rule=manifest.rules[n - 1].name, why=why) for n, _, _ in drawn]
+        return [], fixed
+    rule, threshold, direction = drawn[0]
+    plots = {one.name: one for one in figures.histograms(reader, manifest)}
+    judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
+    for role in judged:
+        _, _, score = verdict_arrays(reader, manifest, role)
+        known = score[np.isfinite(score)]
+        if not len(known):
+            why = "its step stored no scores"
+            fixed.append(Fixed(ref=str(manifest.ref), rule=manifest.rules[rule - 1].name, why=why))
+            continue
+        several = len(judged) > 1
+        found.append(
+            Threshold(
+                key=method_tag(manifest) + (f".{role}" if several else ""),
+                ref=str(manifest.ref),
+                stage=manifest.ref.stage,
+                method=method_tag(manifest),
+                rule=manifest.rules[rule - 1].name,
+                says=manifest.rules[rule - 1].says,
+                role=role,
+                threshold=threshold,
+                direction=direction,
+                scored=len(known),
+                low=float(known.min()),
+                high=float(known.max()),
+                histogram=plots.get(f"score of {role}" if several else "score"),
+            )
+        )
+    return found, fixed
 
 
 def decided(reader: Reader, manifest: Manifest, one: Threshold, to: float) -> tuple[Array, Array, Array]:

@@ -27,8 +27,8 @@ def running(name: str, what: str, bench: Bench, flow_run_id: str | None = None) 
     log = RunLog(store.root, name, what, bench.run_id, flow_run_id, bench.account)
 
     def note(event: Event) -> None:
-        if event.kind != "progress":
-            log.event({k: v for k, v in asdict(event).items() if v})
+        told = {k: v for k, v in asdict(event).items() if v}
+        log.progress(told) if event.kind == "progress" else log.event(told)
 
     ending = Ending()
     with listening(note), stop_on_signals():

@@ -1,6 +1,7 @@
-"""The lineage browser: reads a store, starts nothing, changes nothing. Each page is a model with a ``.json`` twin."""
+"""The lineage browser: reads a store, starts nothing, writes reviews alone. Each page is a model with a ``.json`` twin."""
 
 import logging
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,33 +14,70 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from schemas.errors import CorruptStore, MissingDataset, ProvenderError, UsageError
+from storage.benchmarks import shown_evidence
+from storage.reading import ReadingStore
 from storage.report import environment, style
-from storage.store import Store
+from storage.sankey import sankey
+from web.frame import Frame
 from web.guard import Guard
 from web.links import Links
 from web.pages import Pages
-from web.pieces import evidence_pairs, marked, request_rest, request_turns, word_diff
+from web.pieces import (
+    colored,
+    cut,
+    evidence_pairs,
+    marked,
+    request_rest,
+    request_turns,
+    spanned,
+    triples,
+    visible,
+    word_diff,
+)
+from web.question_pages import QuestionPages
+from web.row_pages import RowPages
+from web.store_pages import StorePages
 
 _HERE = Path(__file__).parent
-_STATIC = {"web.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"}
+_STATIC = {
+    "web.js": "text/javascript; charset=utf-8",
+    "graph.js": "text/javascript; charset=utf-8",
+    "tables.js": "text/javascript; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(
-    store_root: str | Path, *, token: str | None = None, allowed_hosts: Sequence[str] = LOOPBACK
+    store_root: str | Path,
+    *,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] = LOOPBACK,
+    prefect: str | None = None,
 ) -> Starlette:
     """The browser of one store.
 
     ``allowed_hosts`` are the names a request may carry in ``Host``; with ``token`` (at least 16 characters) every page
-    asks for it. Raises ``MissingDataset`` if there is no store, ``UsageError`` for a short token.
+    asks for it; ``prefect`` is the address of Prefect's pages, which runs link to. Raises ``MissingDataset`` if there is
+    no store, ``UsageError`` for a short token.
     """
     if token is not None and len(token) < 16:
         raise UsageError("the token of the browser has fewer than 16 characters; give a longer one")
     templates = environment(_HERE / "templates")
-    templates.filters.update(evidence_pairs=evidence_pairs, request_turns=request_turns, request_rest=request_rest)
-    templates.globals.update(word_diff=word_diff, marked=marked)
-    pages = Pages(Store.open(store_root, create=False), templates)
+    templates.filters.update(
+        evidence_pairs=evidence_pairs,
+        request_turns=request_turns,
+        request_rest=request_rest,
+        visible=visible,
+        colored=colored,
+        shown_evidence=shown_evidence,
+        triples=triples,
+    )
+    templates.globals.update(word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey)
+    frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), prefect)
+    pages, row_pages, questions, stores = Pages(frame), RowPages(frame), QuestionPages(frame), StorePages(frame)
     sheet = style() + (_HERE / "static" / "web.css").read_text(encoding="utf-8")
 
     def static(request: Request) -> Response:
@@ -61,13 +99,32 @@ def create_app(
         Route("/versions", pages.versions),
         Route("/versions.json", pages.versions),
         Route("/d/{version:path}", pages.version),
-        Route("/rows/{version:path}", pages.rows),
-        Route("/e/{example}", pages.example),
-        Route("/compare", pages.compare),
-        Route("/compare.json", pages.compare),
-        Route("/find", pages.find),
-        Route("/report/{version:path}", pages.report),
+        Route("/graph/{version:path}", pages.graph),
         Route("/card/{version:path}", pages.card),
+        Route("/report/{version:path}", pages.report),
+        Route("/rows/{version:path}", row_pages.rows),
+        Route("/sql/{version:path}", row_pages.sql),
+        Route("/hits/{version:path}", stores.hits),
+        Route("/what-if/{version:path}", questions.what_if),
+        Route("/e/{example}", pages.example),
+        Route("/near/{example}", pages.near),
+        Route("/find", pages.find),
+        Route("/review", stores.review, methods=["POST"]),
+        Route("/runs/{run}", stores.run),
+        *(
+            Route(f"/{name}{kind}", page)
+            for name, page in (
+                ("compare", pages.compare),
+                ("blast", questions.blast),
+                ("benchmarks", stores.benchmarks),
+                ("mixtures", stores.mixtures),
+                ("runs", stores.runs),
+                ("cost", stores.cost),
+            )
+            for kind in ("", ".json")
+        ),
+        Route("/blast.csv", questions.blast),
+        Route("/blast.jsonl", questions.blast),
         Route("/static/{name}", static),
     ]
     return Starlette(
@@ -92,5 +149,7 @@ def _failed(templates: Environment, request: Request, error: Exception) -> Respo
         logging.getLogger("provender").error("%s failed", request.url.path, exc_info=error)
     if request.url.path.endswith(".json"):
         return JSONResponse({"error": says}, status)
-    text = templates.get_template("error.html").render(status=status, says=says, title="Not shown", links=Links(""))
+    blank = {"twin": None, "tab": "", "about": "", "here": ""}
+    page = templates.get_template("error.html")
+    text = page.render(status=status, says=says, title="Not shown", links=Links(""), **blank)
     return HTMLResponse(text.encode("utf-8", errors="replace"), status)

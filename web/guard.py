@@ -1,4 +1,4 @@
-"""What stands before every page: the Host list, the token, reading only, and headers that leave a browser little to do.
+"""What stands before every page: the Host list, the token, one way to write, headers that leave a browser little to do.
 
 A page that another site opens by DNS rebinding carries that site's name in ``Host``, so only listed names are answered.
 Requests of other sites' scripts are told apart by ``Sec-Fetch-Site`` and ``Origin`` and refused.
@@ -19,6 +19,9 @@ CSP = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 COOKIE = "provender"
+
+#: The only address that may be written to: the review queue's. Its form must come from a page of this very site.
+WRITES = ("/review",)
 HEADERS = {
     "content-security-policy": CSP,
     "x-content-type-options": "nosniff",
@@ -64,9 +67,12 @@ class Guard:
         host = headers.getlist("host")
         if len(host) != 1 or _name(host[0]) not in self.hosts:
             return PlainTextResponse("this host name is not served here; see `provender serve --help`\n", 403)
-        if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("the browser only reads\n", 405, {"allow": "GET, HEAD"})
         origin = headers.get("origin")
+        writes = scope["method"] == "POST" and scope["path"] in WRITES
+        if scope["method"] not in ("GET", "HEAD") and not writes:
+            return PlainTextResponse("the browser only reads\n", 405, {"allow": "GET, HEAD"})
+        if writes and (origin is None or headers.get("sec-fetch-site", "same-origin") != "same-origin"):
+            return PlainTextResponse("only a form of this site may write\n", 403)
         if origin is not None and origin.partition("://")[2] != host[0]:
             return PlainTextResponse("requests of other sites are refused\n", 403)
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":

@@ -13,20 +13,42 @@ class Links:
 
     def version(self, ref: str) -> str:
         """The page of a ref, tag or ``name@vN``."""
-        return f"/d/{quote(ref, safe='@/')}"
+        return self.of("d", ref)
+
+    def of(self, page: str, ref: str, **asked: Any) -> str:
+        """A page about one version: ``rows``, ``what-if``, ``sql``, ``graph``, ``hits``, ``card``."""
+        query = self._query(asked)
+        return f"/{page}/{quote(ref, safe='@/')}" + (f"?{query}" if query else "")
 
     def rows(self, ref: str, fate: str = "member", rule: str | None = None, **more: Any) -> str:
         """The rows behind a number."""
         asked = {"fate": None if fate == "member" else fate, "rule": rule, "in": self.within, **more}
-        return f"/rows/{quote(ref, safe='@/')}?{self._query(asked)}"
+        return self.of("rows", ref, **asked)
 
     def source(self, ref: str, source: str) -> str:
         """The members of a version that came from one source."""
         return self.rows(ref, source=source)
 
-    def example(self, id_: str) -> str:
+    def example(self, id_: str, **more: Any) -> str:
         """The page of an example."""
-        return f"/e/{quote(id_, safe='')}?{self._query({'in': self.within})}"
+        return f"/e/{quote(id_, safe='')}?{self._query({'in': self.within, **more})}"
+
+    def near(self, id_: str) -> str:
+        """What reads like an example."""
+        return f"/near/{quote(id_, safe='')}?{self._query({'in': self.within})}"
+
+    def blast(self, kind: str, name: str, **more: Any) -> str:
+        """Everything that came from a cause."""
+        return f"/blast?{self._query({'kind': kind, 'name': name, **more})}"
+
+    def run(self, run_id: str) -> str:
+        """The page of a run."""
+        return f"/runs/{quote(run_id, safe='')}"
+
+    def asked(self, path: str, **asked: Any) -> str:
+        """A page with parameters; those that are None or empty are left out."""
+        query = self._query(asked)
+        return path + (f"?{query}" if query else "")
 
     def _query(self, asked: dict[str, Any]) -> str:
         return urlencode({key: value for key, value in asked.items() if value not in (None, "")})

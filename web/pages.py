@@ -1,31 +1,26 @@
-"""What each page shows: an answer of ``storage`` by address, as HTML or as JSON."""
+"""Datasets, a version and its parts, an example, two versions compared: an answer of ``storage`` by address."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
-from jinja2 import Environment
-from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
-from schemas.errors import MissingDataset, UsageError
 from storage.card import card
 from storage.catalogue import catalogue
 from storage.diff import Diff, diff
-from storage.lineage import lineage
+from storage.lineage import Lineage, collapsed, lineage, path_between
+from storage.neighbors import neighbors
 from storage.report import html as report_html
 from storage.report import recipe_yaml, report_of
-from storage.rows import rows
-from storage.show import show, tags_of
-from storage.store import Store
+from storage.show import show
 from storage.trace import trace
-from storage.views import View
+from storage.views import Histogram, View
+from web import asked
+from web.frame import Frame, as_json, attachment
 from web.links import Links
 
 _ID = re.compile(r"#?[0-9a-fA-F]{6,32}")
-_FATES = ("member", "keep", "reject", "edit", "quarantine", "refused")
-_ORDERS = ("position", "margin", "score")
-PER_PAGE = 50
 
 
 class Compared(View):
@@ -35,144 +30,187 @@ class Compared(View):
     diff: Diff | None
 
 
-class Pages:
-    """The pages of one store. Every method takes a request and gives a response; errors become pages in ``web.app``."""
+class CardPage(View):
+    """The dataset card as it would be published."""
 
-    def __init__(self, store: Store, templates: Environment) -> None:
-        self.store = store
-        self.templates = templates
+    ref: str
+    text: str
+
+
+class Pages:
+    """Pages of one store. Every method takes a request and gives a response; errors become pages in ``web.app``."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.store = frame.store
 
     def datasets(self, request: Request) -> Response:
         """Tags with their newest versions."""
-        return self._answer(request, catalogue(self.store), "datasets.html", title="Datasets", every=False)
+        return self._catalogue(request, every=False, title="Datasets")
 
     def versions(self, request: Request) -> Response:
         """Every version, tagged or not."""
-        listed = catalogue(self.store, every_version=True)
-        return self._answer(request, listed, "datasets.html", title="All versions", every=True)
+        return self._catalogue(request, every=True, title="All versions")
+
+    def _catalogue(self, request: Request, *, every: bool, title: str) -> Response:
+        search = asked.text(request.query_params, "q")
+        listed = catalogue(self.store, every_version=every)
+        if search:
+            rows = [row for row in listed.rows if _mentions(row.model_dump(), search)]
+            listed = listed.model_copy(update={"rows": tuple(rows)})
+        here = "versions" if every else "datasets"
+        twin = Links("").asked("/versions.json" if every else "/datasets.json", q=search)
+        return self.frame.answer(
+            request, listed, "datasets.html", title=title, every=every, search=search or "", here=here, twin=twin
+        )
 
     def version(self, request: Request) -> Response:
         """A version; a bare tag leads to its newest version, so that an address never changes its meaning."""
-        named, as_json = _twin(request.path_params["version"])
-        address = self._address(named)
-        if address != named and not as_json:
+        named, is_json = asked.twin(request.path_params["version"])
+        address = self.frame.address(named)
+        if address != named and not is_json:
             return RedirectResponse(Links(address).version(address), 303)
         page = show(self.store, address)
-        if as_json:
-            return _json(page)
-        graph = lineage(self.store, self.store.resolve(address), most=60)
-        return self._html(
-            "version.html", Links(address), page=page, graph=graph, recipe=recipe_yaml(page.recipe), title=address
+        if is_json:
+            return as_json(page)
+        links = Links(address)
+        graph = collapsed(lineage(self.store, self.store.resolve(address), most=60))
+
+        def bin_link(one: Histogram, i: int, fate: str) -> str:
+            return _bin_link(links, one, i, fate)
+
+        return self.frame.html(
+            "version.html",
+            links,
+            page=page,
+            graph=graph,
+            bin_link=bin_link,
+            recipe=recipe_yaml(page.recipe),
+            title=address,
+            about=address,
+            tab="overview",
+            twin=f"{links.version(address)}.json",
         )
 
-    def rows(self, request: Request) -> Response:
-        """Rows behind a number."""
-        named, as_json = _twin(request.path_params["version"])
-        asked = request.query_params
-        fate, order = asked.get("fate") or "member", asked.get("order") or "position"
-        if fate not in _FATES or order not in _ORDERS:
-            raise UsageError(f"fate is one of {', '.join(_FATES)} and order one of {', '.join(_ORDERS)}")
-        page = rows(
-            self.store,
-            named,
-            fate=fate,
-            role=asked.get("role") or None,
-            rule=asked.get("rule") or None,
-            source=asked.get("source") or None,
-            text=(asked.get("text") or "")[:500] or None,
-            order=order,
-            start=_number(asked.get("start"), 0),
-            limit=_number(asked.get("limit"), PER_PAGE),
+    def graph(self, request: Request) -> Response:
+        """The versions around one: so many steps up and down, or the way from another version to it."""
+        named, is_json = asked.twin(request.path_params["version"])
+        given = request.query_params
+        address = self.frame.address(named)
+        ref = self.store.resolve(address)
+        start = asked.text(given, "from")
+        up, down = (asked.count(given, name, 99) for name in ("up", "down"))
+        if start is not None:
+            found = path_between(self.store, self.store.resolve(start), ref)
+        else:
+            found = lineage(self.store, ref, up=up if up < 99 else None, down=down if down < 99 else None)
+        found = collapsed(found)
+        if is_json:
+            return as_json(found)
+        return self._about(
+            request, found, "graph.html", address, "graph", title=f"Graph of {address}", up=up, down=down, start=start
         )
-        if as_json:
-            return _json(page)
-        within = asked.get("in") or self._address(named)
-        manifest = self.store.describe(self.store.resolve(named))
-        return self._html(
-            "rows.html",
-            Links(within),
-            page=page,
-            manifest=manifest,
-            named=named,
-            within=within,
-            title=f"Rows of {named}",
-        )
+
+    def card(self, request: Request) -> Response:
+        """The dataset card: to read, or with ``?download=1`` as a file to keep."""
+        named, is_json = asked.twin(request.path_params["version"])
+        text = card(show(self.store, named))
+        if request.query_params.get("download"):
+            return attachment(text, "README.md", "text/markdown; charset=utf-8")
+        page = CardPage(ref=str(self.store.resolve(named)), text=text)
+        if is_json:
+            return as_json(page)
+        address = self.frame.address(named)
+        return self._about(request, page, "card.html", address, "card", title=f"Card of {address}")
+
+    def report(self, request: Request) -> Response:
+        """The report as a file to keep."""
+        named = request.path_params["version"]
+        return attachment(report_html(report_of(self.store, named)), "report.html", "text/html; charset=utf-8")
 
     def example(self, request: Request) -> Response:
         """Why one example is in or out."""
-        named, as_json = _twin(request.path_params["example"])
-        found = trace(self.store, named, within=request.query_params.get("in") or None)
-        if as_json:
-            return _json(found)
+        named, is_json = asked.twin(request.path_params["example"])
+        given = request.query_params
+        found = trace(self.store, named, within=given.get("in") or None)
+        if is_json:
+            return as_json(found)
         within = found.tag or found.within or ""
-        return self._html("example.html", Links(within), found=found, title=f"Example {found.example.id[:12]}")
+        return self.frame.html(
+            "example.html",
+            Links(within),
+            found=found,
+            full=bool(given.get("full")),
+            raw=bool(given.get("raw")),
+            title=f"Example {found.example.id[:12]}",
+            about=within,
+            twin=f"/e/{found.example.id}.json?in={Links('').asked('', i=within)[3:]}",
+        )
+
+    def near(self, request: Request) -> Response:
+        """What reads like an example."""
+        named, is_json = asked.twin(request.path_params["example"])
+        within = request.query_params.get("in") or None
+        if within is None:
+            found_in = trace(self.store, named)
+            within = found_in.tag or found_in.within or found_in.example.home
+        found = neighbors(self.store, named, within)
+        if is_json:
+            return as_json(found)
+        return self.frame.html(
+            "near.html", Links(within), page=found, title=f"Near {found.id[:12]}", about=within, twin=None
+        )
 
     def compare(self, request: Request) -> Response:
         """Two versions side by side."""
-        before, after = request.query_params.get("a"), request.query_params.get("b")
+        before, after = (asked.text(request.query_params, name) for name in ("a", "b"))
         tags = [tag for newest in self.store.tags() for tag in self.store.tag_history(newest.name)]
         choices = tuple(
             f"{tag.name}@v{tag.number}" for tag in sorted(tags, key=lambda tag: tag.created_at, reverse=True)
         )
         found = Compared(choices=choices, diff=diff(self.store, before, after) if before and after else None)
-        return self._answer(request, found, "compare.html", title="Compare", a=before, b=after)
+        return self.frame.answer(
+            request, found, "compare.html", title="Compare", a=before, b=after, here="compare", within=after or ""
+        )
 
     def find(self, request: Request) -> Response:
-        """From what was typed to its page: an id, its beginning, a tag or a ref."""
-        text = (request.query_params.get("q") or "").strip()
+        """From what was typed to its page: an id, its beginning, a tag, a ref; anything else is looked for by name."""
+        text = (asked.text(request.query_params, "q") or "").strip()
         if not text:
             return RedirectResponse("/", 303)
         if _ID.fullmatch(text):
             return RedirectResponse(Links("").example(text.lower().removeprefix("#")), 303)
-        return RedirectResponse(Links("").version(self._address(text)), 303)
+        names = [row.name for row in catalogue(self.store).rows if text.lower() in row.name.lower()]
+        if text not in names and "@" not in text and len(names) != 1:
+            return RedirectResponse(Links("").asked("/datasets", q=text), 303)
+        return RedirectResponse(Links("").version(self.frame.address(text if "@" in text else names[0])), 303)
 
-    def report(self, request: Request) -> Response:
-        """The report as a file to keep."""
-        named = request.path_params["version"]
-        return _attachment(report_html(report_of(self.store, named)), "report.html", "text/html; charset=utf-8")
-
-    def card(self, request: Request) -> Response:
-        """The dataset card as a file to keep."""
-        named = request.path_params["version"]
-        return _attachment(card(show(self.store, named)), "README.md", "text/markdown; charset=utf-8")
-
-    def _address(self, named: str) -> str:
-        """``name@vN`` for a tag, the full ref for anything else; ``MissingDataset`` if there is no such thing."""
-        ref = self.store.resolve(named)
-        if "@" in named:
-            return named if re.search(r"@v[0-9]+$", named) else str(ref)
-        numbers = [tag.number for tag in tags_of(self.store, ref) if tag.name == named]
-        if not numbers:
-            raise MissingDataset(f"the store has no dataset {named[:80]!r}")
-        return f"{named}@v{numbers[-1]}"
-
-    def _answer(self, request: Request, model: BaseModel, template: str, **more: Any) -> Response:
-        if request.url.path.endswith(".json"):
-            return _json(model)
-        return self._html(template, Links(""), page=model, **more)
-
-    def _html(self, template: str, links: Links, **context: Any) -> Response:
-        text = self.templates.get_template(template).render(links=links, **links.functions(), **context)
-        return HTMLResponse(text.encode("utf-8", errors="replace"))
+    def _about(
+        self, request: Request, model: View | Lineage, template: str, address: str, tab: str, **more: object
+    ) -> Response:
+        links = Links(address)
+        query = f"?{request.url.query}" if request.url.query else ""
+        return self.frame.html(
+            template, links, page=model, about=address, tab=tab, twin=f"{request.url.path}.json{query}", **more
+        )
 
 
-def _twin(named: str) -> tuple[str, bool]:
-    """The name asked for, and whether its ``.json`` twin is meant."""
-    return (named.removesuffix(".json"), True) if named.endswith(".json") else (named, False)
+def _bin_link(links: Links, one: Histogram, i: int, fate: str) -> str:
+    """The rows behind one bar of a histogram."""
+    low, high = _edges(one.edges, i)
+    if not one.judged:
+        key = one.method if one.name == "score" else f"{one.method}.{one.name}"
+        return links.rows(one.ref, **{f"min.{key}": low, f"max.{key}": high, "order": f"-{key}"})
+    role = one.name.removeprefix("score of ") if one.name.startswith("score of ") else None
+    return links.rows(one.ref, fate, role=role, order="score", **{"min.score": low, "max.score": high})
 
 
-def _json(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), media_type="application/json")
+def _edges(edges: Sequence[float], i: int) -> tuple[str, str]:
+    """The bounds of a bar, wide enough for scores in single precision."""
+    wide = (edges[-1] - edges[0]) * 1e-7
+    low, high = edges[i] - (wide if i == 0 else 0.0), edges[i + 1] + (wide if i == len(edges) - 2 else 0.0)
+    return f"{low:.9g}", f"{high:.9g}"
 
 
-def _attachment(text: str, name: str, kind: str) -> Response:
-    headers = {"content-disposition": f'attachment; filename="{name}"', "content-security-policy": "sandbox"}
-    return Response(text.encode("utf-8", errors="replace"), media_type=kind, headers=headers)
-
-
-def _number(text: str | None, otherwise: int) -> int:
-    if not text:
-        return otherwise
-    if not text.isascii() or not text.isdigit() or len(text) > 12:
-        raise UsageError(f"{text[:40]!r} is not a number of rows")
-    return int(text)
+def _mentions(value: object, text: str) -> bool:
+    return text.lower() in " ".join(str(value).lower().split())

@@ -1,12 +1,16 @@
-"""What pages need beside the answers themselves: code in a text, words that changed, evidence as pairs."""
+"""What pages need beside the answers themselves: code in a text, words that changed, evidence as pairs, text made visible."""
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from markupsafe import Markup, escape
+
 from storage.views import Hop
 from storage.words import parsed, setting
+from web.highlight import highlighted, looks_like_code
 
 #: Longer texts are compared whole: word by word would take longer than a page may.
 MOST_WORDS = 3000
@@ -17,6 +21,7 @@ class Piece(NamedTuple):
 
     kind: str
     text: str
+    language: str = ""
 
 
 def segments(content: str) -> list[Piece]:
@@ -24,25 +29,95 @@ def segments(content: str) -> list[Piece]:
     found: list[Piece] = []
     lines: list[str] = []
     fence = ""
+    language = ""
+    if "```" not in content and "~~~" not in content and looks_like_code(content):
+        return [Piece("code", content.strip("\n"))]
     for line in content.split("\n"):
         mark = line.lstrip()[:3]
         if not fence and mark in ("```", "~~~"):
             _put(found, "text", lines)
-            fence = mark
+            fence, language = mark, line.strip().strip("`~").strip()[:20]
         elif fence and line.strip().startswith(fence):
-            _put(found, "code", lines)
+            _put(found, "code", lines, language)
             fence = ""
         else:
             lines.append(line)
-    _put(found, "code" if fence else "text", lines)
+    _put(found, "code" if fence else "text", lines, language if fence else "")
     return found
 
 
-def _put(found: list[Piece], kind: str, lines: list[str]) -> None:
+def _put(found: list[Piece], kind: str, lines: list[str], language: str = "") -> None:
     text = "\n".join(lines).strip("\n")
     if text:
-        found.append(Piece(kind, text))
+        found.append(Piece(kind, text, language))
     lines.clear()
+
+
+def colored(piece: Piece) -> Markup:
+    """Code as escaped text with its comments, strings, numbers and keywords in spans."""
+    told = [
+        f'<span class="t{kind}">{visible(text)}</span>' if kind else visible(text)
+        for kind, text in highlighted(piece.text, piece.language)
+    ]
+    return Markup("".join(map(str, told)))
+
+
+#: Characters that hide or turn text around: controls, zero widths, direction marks, tags. Joiners of scripts stay.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: Any) -> Markup:
+    """Escaped text in which characters that cannot be seen, or that turn the reading order, stand as their numbers."""
+    if isinstance(text, Markup):
+        return text
+    told: list[str] = []
+    at = 0
+    plain = str(text)
+    for found in _UNSEEN.finditer(plain):
+        told.append(str(escape(plain[at : found.start()])))
+        char = found.group()
+        name = unicodedata.name(char, "control character")
+        told.append(f'<span class="ctl" title="{escape(name)}">U+{ord(char):04X}</span>')
+        at = found.end()
+    told.append(str(escape(plain[at:])))
+    return Markup("".join(told))
+
+
+def triples(points: Sequence[Any]) -> list[tuple[str, float, float]]:
+    """Points of a mixture's law as a picture wants them."""
+    return [(point.name, point.predicted, point.measured) for point in points]
+
+
+class Cut(NamedTuple):
+    """The beginning of a long text and how many characters are left out."""
+
+    text: str
+    left: int
+
+
+def cut(text: str, whole: bool, most: int = 6000) -> Cut:
+    """At most ``most`` characters unless the whole was asked for."""
+    return Cut(text, 0) if whole or len(text) <= most else Cut(text[:most], len(text) - most)
+
+
+def spanned(text: str, spans: Sequence[tuple[int, int]], around: int = 700) -> list[Piece]:
+    """A text with its matched ranges told apart; far from any match it is shortened to ``…``."""
+    if not spans:
+        return [Piece("text", text[: 2 * around] + ("…" if len(text) > 2 * around else ""))]
+    pieces: list[Piece] = []
+    start, end = max(0, spans[0][0] - around), min(len(text), spans[-1][1] + around)
+    at = start
+    if start:
+        pieces.append(Piece("text", "…"))
+    for low, high in spans:
+        low = max(low, at)
+        if low < high:
+            pieces += [Piece("text", text[at:low]), Piece("mark", text[low:high])]
+            at = high
+    pieces += [Piece("text", text[at:end]), Piece("text", "…" if end < len(text) else "")]
+    return [piece for piece in pieces if piece.text]
 
 
 def marked(content: str, turn: int, hops: Sequence[Hop]) -> list[Piece]:
