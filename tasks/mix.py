@@ -1,6 +1,7 @@
 """Blend the sources of a pool: how much of each, which examples, in which order."""
 
 import hashlib
+from dataclasses import replace
 
 import polars as pl
 
@@ -11,27 +12,35 @@ from schemas.lineage import DatasetRef, Rule
 from tasks.bench import Bench
 from tasks.figures import figures_of
 from tasks.materialise import Work, materialise
+from tasks.proxies import by_source, inputs_of, map_proxy_runs, stopping
 from tasks.settle import at_rest
 from tasks.stage_task import stage_task
 
 OVER_QUOTA = Rule(name="mixture-quota", says="its source gives no more examples to this mixture")
 
 
-@stage_task("mix {method.method}")
 def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench, target: DatasetRef | None = None) -> DatasetRef:
     """The pool's sources in the weights the method finds; an example may repeat, and the order is a keyed shuffle.
 
-    ``target`` counts only for methods that aim.
+    ``target`` counts only for methods that aim. Proxy runs of a method that has any are mapped over the flow's runner.
     """
     aim = target if method.aims else None
+    map_proxy_runs(pool, method, bench, aim)
+    return mix_pool(pool, method, bench, aim)
+
+
+@stage_task("mix {method.method}")
+def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | None) -> DatasetRef:
+    """The mixture of a pool, its proxy runs found measured or made here one after the other."""
 
     def compute(work: Work) -> None:
         rows = work.store.pool(pool)
-        by_source = {str(s): rows.filter(pl.col("source") == s) for s in rows["source"].unique().sort()}
+        sources = by_source(rows)
         held_out = work.store.pool(aim) if aim else None
-        blend = method.weigh(by_source, using=work.using, rng=work.rng, target=held_out)
+        tools = replace(work.using, once=stopping(work.using.once, work.store))
+        blend = method.weigh(sources, using=tools, rng=work.rng, target=held_out)
         chosen = pl.concat(
-            [choose(by_source[s]["id"], n, seed=work.bench.rng_seed) for s, n in sorted(blend.take.items()) if n]
+            [choose(sources[s]["id"], n, seed=work.bench.rng_seed) for s, n in sorted(blend.take.items()) if n]
         )  # columns id, repeat (times it stands in the mixture)
         took = rows.select("id").join(chosen, on="id", how="left", maintain_order="left")
         times = took["repeat"].fill_null(0)
@@ -57,12 +66,12 @@ def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench, target: DatasetR
             | {
                 "weights": dict(blend.weights),
                 "take": dict(blend.take),
-                "available": {s: f.height for s, f in by_source.items()},
+                "available": {s: f.height for s, f in sources.items()},
                 "notes": dict(blend.notes),
             }
         )
 
-    return materialise("mix", method, [("pool", pool), *([("target", aim)] if aim else [])], bench, compute)
+    return materialise("mix", method, inputs_of(pool, aim), bench, compute)
 
 
 def shuffled(positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed: int) -> pl.DataFrame:
