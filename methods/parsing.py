@@ -107,11 +107,11 @@ def score_of(text: str, low: float, high: float, marker: str = "score") -> float
 
 
 def model_from(text: str, shape: type[M]) -> M | Unparsed:
-    """The one JSON object of a reply as a pydantic model; words and code fences around it are let pass, NaN is not.
+    r"""The one JSON object of a reply as a pydantic model; words and code fences around it are let pass, NaN is not.
 
     >>> class Point(BaseModel):
     ...     x: float
-    >>> model_from('Here it is:\\n```json\\n{"x": 1.5}\\n```', Point), model_from('{"x": "up"}', Point).why[:8]
+    >>> model_from('Here it is:\n```json\n{"x": 1.5}\n```', Point), model_from('{"x": "up"}', Point).why[:8]
     (Point(x=1.5), 'x: Input')
     """
     place = text.find("{")

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from backends.protocols import LLM, Reply, Request, Sampling, TokenLogprobs
+from methods.parsing import checked_schema
 from schemas.errors import BackendError, BudgetExceeded, EngineDown
 from schemas.method import Progress, silent
 
@@ -35,6 +37,21 @@ class Draw(BaseModel):
     top_k: int = Field(default=0, ge=0, description="the k likeliest tokens only; 0 is no limit")
     presence_penalty: float = Field(default=0.0, description="subtracted from the logit of every token already written")
     stop: tuple[str, ...] = Field(default=(), description="the reply ends before the first of these")
+    json_schema: str | None = Field(
+        default=None,
+        description="JSON schema the reply must satisfy, as a mapping or as text: constrained decoding where the engine "
+        "has it, checked and asked for again everywhere",
+    )
+
+    @field_validator("json_schema", mode="before")
+    @classmethod
+    def _is_a_schema(cls, value: Any) -> str | None:
+        return None if value is None else checked_schema(value)
+
+    @model_serializer(mode="wrap")
+    def _without_an_absent_schema(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A draw without a schema says the same as before there were schemas, so its step keeps its identity."""
+        return {name: value for name, value in plain(self).items() if name != "json_schema" or value is not None}
 
     def sampling(self, seed: int = 0, index: int = 0) -> Sampling:
         """The engine's form. Greedy replies take no seed, so that they are one cached call whatever the rng_seed."""

@@ -1,0 +1,126 @@
+"""A pool as questions with answers: which examples can be worked on, and which of them answer the same question."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from backends.protocols import Turn
+from methods.generate._account import Account
+from methods.generate._ledger import Pedigree
+from schemas.errors import EmptyStage
+from schemas.identity import canonical_json
+
+
+@dataclass(frozen=True)
+class Given:
+    """An example that ends with an answer. ``before`` are the turns that the answer answers, as they are stored."""
+
+    id: bytes
+    before: tuple[Mapping[str, Any], ...]
+    answer: str
+    tools: str | None
+    source: str
+    fields: Mapping[str, Any]  # every other field of the source row
+
+    @property
+    def question(self) -> str:
+        """The last user turn."""
+        return next((str(turn["content"] or "") for turn in reversed(self.before) if turn["role"] == "user"), "")
+
+    @property
+    def asked(self) -> tuple[Turn, ...]:
+        """The turns before the answer, as an engine wants them."""
+        return turns_before(self.before)
+
+    @property
+    def conversation(self) -> str:
+        """All that the answer answers, for a judge: the question alone, or every turn under its role."""
+        if len(self.before) == 1:
+            return self.question
+        return "\n\n".join(f"[{turn['role']}]\n{turn['content'] or ''}" for turn in self.before)
+
+    def field(self, name: str | None) -> str | None:
+        """A field of the source row as text; None where there is none."""
+        value = self.fields.get(name) if name else None
+        if value is None:
+            return None
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """All examples that answer one question, by id."""
+
+    members: tuple[Given, ...]
+
+    @property
+    def first(self) -> Given:
+        """The one that stands for the question."""
+        return self.members[0]
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """The ids of all."""
+        return tuple(member.id for member in self.members)
+
+
+def given_of(seeds: pl.DataFrame, account: Account, what: str, *, answered: bool = True) -> list[Given]:
+    """The usable examples in order of their ids; every other one is refused (``no-question``, ``no-answer``).
+
+    With ``answered`` false an example may lack its answer. Raises ``EmptyStage`` when none is usable.
+    """
+    found: list[Given] = []
+    for row in seeds.sort("id").iter_rows(named=True):
+        messages: list[Mapping[str, Any]] = row["messages"] or []
+        ended = bool(messages) and messages[-1]["role"] == "assistant"
+        before = tuple(messages[:-1] if ended else messages)
+        answer = str(messages[-1]["content"] or "").strip() if ended else ""
+        given = Given(row["id"], before, answer, row["tools"], row["source"] or "", _fields(row["extra"]))
+        reason = None
+        if not given.question.strip():
+            reason = "no-question"
+        elif answered and not answer:
+            reason = "no-answer"
+        if reason:
+            account.refuse(given.conversation, reason, Pedigree((given.id,), (), {}))
+        else:
+            found.append(given)
+    if not found:
+        why = ", ".join(f"{name} {count}" for name, count in account.reasons().items()) or "the pool is empty"
+        raise EmptyStage(f"{what} finds nothing to work on among {seeds.height} seed examples ({why})")
+    return found
+
+
+def groups_of(given: Sequence[Given]) -> list[Group]:
+    """Examples by question (all turns before the answer and the tools, Unicode and outer spaces aside), in order of ids."""
+    groups: dict[str, list[Given]] = {}
+    for one in sorted(given, key=lambda one: one.id):
+        said = [[turn["role"], str(turn["content"] or "").strip()] for turn in one.before]
+        groups.setdefault(canonical_json([said, one.tools]), []).append(one)
+    return [Group(tuple(members)) for members in groups.values()]
+
+
+def turns_before(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    """Stored turns as an engine wants them; a role that engines do not know speaks as the user."""
+    return tuple(Turn(_role(str(turn["role"])), str(turn["content"] or "")) for turn in messages)
+
+
+def _role(role: str) -> Literal["system", "user", "assistant", "tool"]:
+    match role:
+        case "system" | "user" | "assistant" | "tool":
+            return role
+        case _:
+            return "system" if role == "developer" else "user"
+
+
+def _fields(text: str | None) -> Mapping[str, Any]:
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
