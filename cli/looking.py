@@ -1,4 +1,4 @@
-"""ls, show, trace, lineage, diff, query, report, methods, benchmarks, runs: look, change nothing."""
+"""ls, show, trace, lineage, diff, query, report, methods, runs: look, change nothing."""
 
 from pathlib import Path
 from typing import Annotated
@@ -114,15 +114,6 @@ def methods(
 
     listed = described(name)
     out_json(listed) if as_json else out(methods_text(listed, whole=name is not None))
-
-
-def benchmarks(as_json: JsonOption = False) -> None:
-    """The benchmark packs that ship: items, version, licence, source."""
-    from cli import render
-    from storage.packs import packs
-
-    listed = [{"name": name, **info.model_dump(mode="json")} for name, info in packs().items()]
-    out_json(listed) if as_json else out(render.columns_text(listed, ["name", "version", "items", "license", "source"]))
 
 
 def runs(

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import caching, care, curating, looking, serving, stages
+from cli import caching, care, curating, decontaminating, looking, packing, ranking, serving, stages
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
 
@@ -26,14 +26,16 @@ CURATE, STAGE, LOOK, CARE = "Curate", "One stage at a time", "Look", "Serve and 
 
 for panel, commands in {
     CURATE: (curating.init, curating.check, curating.plan, curating.run, stages.finetune, stages.export),
-    STAGE: (stages.ingest, stages.generate, stages.dedup, stages.filter_, stages.decontaminate, stages.rank,
+    STAGE: (stages.ingest, stages.generate, stages.dedup, stages.filter_, stages.rank,
             stages.select, stages.mix, stages.publish, stages.evaluate),
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,
-           looking.methods, looking.benchmarks, looking.runs),
+           ranking.leaderboard, looking.methods, looking.runs),
     CARE: (serving.serve, serving.up, serving.down, serving.deploy, care.doctor, care.verify, care.gc, care.pretrain),
 }.items():  # fmt: skip
     for command in commands:
         app.command(name=command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+app.add_typer(decontaminating.decontaminate, name="decontaminate", rich_help_panel=STAGE)
+app.add_typer(packing.benchmarks, name="benchmarks", rich_help_panel=LOOK)
 app.add_typer(serving.engine, name="engine", rich_help_panel=CARE)
 app.add_typer(caching.cache, name="cache", rich_help_panel=CARE)
 

@@ -32,7 +32,7 @@ def ingest(
     from schemas.sources import SourceSpec
 
     source = build(SourceSpec, {"path": path}, set_, "source")
-    _finish(ingest_source, without_prefect, as_json, store, source=source, name=name, tag=tag)
+    finish(ingest_source, without_prefect, as_json, store, source=source, name=name, tag=tag)
 
 
 def generate(
@@ -43,8 +43,8 @@ def generate(
     """Let a teacher write new examples from seed examples."""
     from flows.generate import generate as flow
 
-    by = _method("generate", method, set_)
-    _finish(flow, without_prefect, as_json, store, seeds=seeds, by=by, tag=tag, backends=_backends(llm, embed),
+    by = method_of("generate", method, set_)
+    finish(flow, without_prefect, as_json, store, seeds=seeds, by=by, tag=tag, backends=backends_of(llm, embed),
             rng_seed=rng_seed)  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def filter_(
     """Judge each example alone; what is not kept stays in the store with its reason."""
     from flows.filter import filter as flow
 
-    by = _method("filter", method, set_)
-    _finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=_backends(llm, embed),
+    by = method_of("filter", method, set_)
+    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=backends_of(llm, embed),
             rng_seed=rng_seed)  # fmt: skip
 
 
@@ -68,25 +68,9 @@ def dedup(
     """Drop examples that repeat another; each names the one that stays."""
     from flows.dedup import dedup as flow
 
-    by = _method("dedup", method, set_)
-    _finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=_backends(None, embed),
+    by = method_of("dedup", method, set_)
+    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=backends_of(None, embed),
             rng_seed=rng_seed)  # fmt: skip
-
-
-def decontaminate(
-    pool: Input,
-    against: Annotated[list[str], typer.Option("--against", help="A pack's name or a file; repeatable.")] = [],
-    method: Method = "ngram-coverage", set_: Fields = [], tag: Tag = None, llm: LLM = None, embed: Embed = None,
-    rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
-) -> None:  # fmt: skip
-    """Drop what gives a benchmark away; without --against, every pack that ships."""
-    from flows.decontaminate import decontaminate as flow
-    from storage.packs import packs
-
-    names = tuple(against) or tuple(packs())
-    by = _method("decontaminate", method, set_)
-    _finish(flow, without_prefect, as_json, store, pool=pool, benchmarks=names, by=by, tag=tag,
-            backends=_backends(llm, embed), rng_seed=rng_seed)  # fmt: skip
 
 
 def rank(
@@ -97,9 +81,9 @@ def rank(
     """Score a pool, higher is better; cut it with `select`."""
     from flows.select_examples import select as flow
 
-    by = _method("rank", method, set_)
-    _finish(flow, without_prefect, as_json, store, pool=pool, rank=by, cut=None, target=target, tag=tag,
-            backends=_backends(llm, embed), rng_seed=rng_seed)  # fmt: skip
+    by = method_of("rank", method, set_)
+    finish(flow, without_prefect, as_json, store, pool=pool, rank=by, cut=None, target=target, tag=tag,
+            backends=backends_of(llm, embed), rng_seed=rng_seed)  # fmt: skip
 
 
 def select(
@@ -112,9 +96,9 @@ def select(
     """Rank a pool and keep its top within a budget; the ranking is reused by the next budget."""
     from flows.select_examples import select as flow
 
-    ranking, cut = _method("rank", by, set_), _method("select", "top", [f"keep_examples={keep_examples}"])
-    _finish(flow, without_prefect, as_json, store, pool=pool, rank=ranking, cut=cut, target=target, tag=tag,
-            backends=_backends(llm, embed), rng_seed=rng_seed)  # fmt: skip
+    ranking, cut = method_of("rank", by, set_), method_of("select", "top", [f"keep_examples={keep_examples}"])
+    finish(flow, without_prefect, as_json, store, pool=pool, rank=ranking, cut=cut, target=target, tag=tag,
+            backends=backends_of(llm, embed), rng_seed=rng_seed)  # fmt: skip
 
 
 def mix(
@@ -124,8 +108,8 @@ def mix(
     """Blend a pool's sources in the weights a method finds."""
     from flows.optimise_mixture import optimise_mixture as flow
 
-    by = _method("mix", method, set_)
-    _finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, rng_seed=rng_seed)
+    by = method_of("mix", method, set_)
+    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, rng_seed=rng_seed)
 
 
 def publish(
@@ -143,7 +127,7 @@ def publish(
 
     names = list(against) or list(packs())
     gate = build(Decontamination, {"benchmarks": names, "by": {"method": "ngram-coverage"}}, [], "publish")
-    _finish(flow, without_prefect, as_json, store, dataset=dataset, name=name, gate=gate, rng_seed=rng_seed)
+    finish(flow, without_prefect, as_json, store, dataset=dataset, name=name, gate=gate, rng_seed=rng_seed)
 
 
 def finetune(
@@ -160,7 +144,7 @@ def finetune(
     how = build(
         Finetuning, {"by": {"backend": backend}, "override_gate": override_gate}, [f"by.{s}" for s in set_], "finetune"
     )
-    _finish(flow, without_prefect, as_json, store, dataset=dataset, how=how, rng_seed=rng_seed)
+    finish(flow, without_prefect, as_json, store, dataset=dataset, how=how, rng_seed=rng_seed)
 
 
 def evaluate(
@@ -172,7 +156,7 @@ def evaluate(
     """Held-out loss and task metrics of a trained model, before and after, with intervals."""
     from flows.evaluate import evaluate as flow
 
-    _finish(flow, without_prefect, as_json, store, model=model, target=target, metrics=tuple(metric), rng_seed=rng_seed)
+    finish(flow, without_prefect, as_json, store, model=model, target=target, metrics=tuple(metric), rng_seed=rng_seed)
 
 
 def export(
@@ -225,32 +209,40 @@ def build(kind: Any, start: dict[str, Any], fields: list[str], what: str) -> Any
         raise RecipeError(what, mistakes_of(error)) from None
 
 
-def _method(stage: str, name: str, fields: list[str]) -> Any:
+def method_of(stage: str, name: str, fields: list[str]) -> Any:
+    """A stage's method by its tag, with ``field=value`` texts."""
     import importlib
 
     union = getattr(importlib.import_module(f"methods.{stage}"), f"Any{stage.capitalize()}")
     return build(union, {"method": name}, fields, f"{stage} {name}")
 
 
-def _backends(llm: str | None, embed: str | None) -> Any:
+def backends_of(llm: str | None, embed: str | None, judge: str | None = None) -> Any:
+    """The engines that were named: YAML, or a model for the usual backend."""
     from schemas.recipe import BackendChoices
     from schemas.safe_yaml import load_yaml
 
     chosen: dict[str, Any] = {}
-    for key, text, backend in (("llm", llm, "transformers"), ("embed", embed, "sentence-transformers")):
+    usual = (("llm", llm, "transformers"), ("judge", judge, "transformers"), ("embed", embed, "sentence-transformers"))
+    for key, text, backend in usual:
         if text is not None:
             value, _ = load_yaml(text, what=f"--{key}")
             chosen[key] = value if isinstance(value, dict) else {"backend": backend, "model": text}
     return build(BackendChoices, chosen, [], "backends")
 
 
-def _finish(flow: Callable[..., str], plainly: bool, as_json: bool, store: Path, **parameters: Any) -> None:
+def finish(
+    flow: Callable[..., str], plainly: bool, as_json: bool, store: Path, *, told: bool = True, **parameters: Any
+) -> str:
+    """Run a flow (or its plain function) with progress, tell the result's ref unless not ``told``, and return it."""
     quiet_environment()
     from cli.progress import watching
 
     with watching(quiet=as_json):
         run: Any = getattr(flow, "fn") if plainly else flow  # noqa: B009  (a Prefect flow's plain function)
         ref = run(store=store, **parameters)
+    if not told:
+        return ref
     if as_json:
         from schemas.lineage import DatasetRef
         from storage.store import Store
@@ -266,3 +258,4 @@ def _finish(flow: Callable[..., str], plainly: bool, as_json: bool, store: Path,
         )
     else:
         out(ref)
+    return ref
