@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
-from schemas.errors import MissingSource, UnreadableSource
+from schemas.errors import MissingSource, UnreadableSource, UsageError
 from schemas.lineage import checked_name
 from schemas.sources import SourceSpec
 
@@ -22,7 +23,11 @@ def hub_rows(text: str) -> tuple[pl.DataFrame, str]:
     import datasets
     import datasets.exceptions
 
-    hub = SourceSpec(path=text).hub
+    try:
+        hub = SourceSpec(path=text).hub
+    except ValidationError as error:
+        why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"benchmark {text[:120]!a}: {why}") from None
     assert hub is not None, "the caller has seen the prefix hub:"
     datasets.disable_progress_bars()
     split = hub.split or "test"

@@ -5,7 +5,7 @@ import pytest
 
 from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.leaks import KINDS, plant, recall_per_kind
-from tests.methods._pools import NOTHING, rng
+from tests.methods._pools import NOTHING, pool_of, rng
 
 WORDS = [f"{a}{b}" for a in ("time", "year", "way", "day", "man", "world") for b in ("ly", "ful", "ish")]
 
@@ -48,3 +48,39 @@ def test_items_too_short_to_be_found_are_not_planted():
 def test_a_disguise_changes_the_raw_text(kind: str):
     leaks = plant(items(), 0).filter(pl.col("kind") == kind)
     assert all(m[0]["content"] not in set(items()["prompt"]) for m in leaks["messages"])
+
+
+def test_leaks_stand_in_the_users_own_conversations():
+    hosts = pool_of(
+        [("system", "Be brief."), ("user", "Tell me about the mill by the river"), ("assistant", "It is old.")]
+    )["messages"]
+    leaks = plant(items(3), 0, hosts)
+    verbatim, embedded = (leaks.filter(pl.col("kind") == kind)["messages"][0] for kind in ("verbatim", "embedded"))
+    prompt = items(3)["prompt"][0]
+    assert [t["content"] for t in verbatim] == ["Be brief.", prompt, "It is old."]
+    assert embedded[1]["content"] == f"Tell me about the\n\n{prompt}\n\n mill by the river"
+    found = {r.kind: r for r in recall_per_kind(NgramCoverage(), {"q": items()}, using=NOTHING, rng=rng(), hosts=hosts)}
+    assert found["embedded"].caught == found["verbatim"].caught == 40
+
+
+def test_rephrasings_are_a_kind_of_their_own_and_expected_of_no_rule_on_words():
+    texts = pl.DataFrame({"benchmark": ["quiz", "quiz", "other"], "item": ["0", "1", "2"],
+                          "text": [items()["prompt"][0], "something else entirely", "not of this benchmark"]})  # fmt: skip
+    found = recall_per_kind(NgramCoverage(), {"quiz": items()}, using=NOTHING, rng=rng(), rephrased=texts)
+    last = found[-1]
+    assert (last.kind, last.planted, last.caught, last.should_be_found) == ("rephrased", 2, 1, False)
+    assert [r.kind for r in found[:-1]] == list(KINDS)
+
+
+def test_a_method_that_sees_the_whole_pool_is_shown_one_kind_at_a_time():
+    seen: list[int] = []
+
+    class Whole(NgramCoverage):
+        per_example = False
+
+        def judge(self, pool, benchmarks, *, using, rng):
+            seen.append(pool.height)
+            return super().judge(pool, benchmarks, using=using, rng=rng)
+
+    recall_per_kind(Whole(), {"quiz": items(5)}, using=NOTHING, rng=rng())
+    assert seen == [5] * len(KINDS)

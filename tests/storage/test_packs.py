@@ -1,12 +1,14 @@
 """Benchmark packs: the shipped ones are what their list says, one's own are read or refused with a reason."""
 
 import json
+from datetime import date
 
 import polars as pl
 import pytest
 
-from schemas.errors import BadName, MissingSource, UnreadableSource, UntrustedSource
-from storage.packs import load_pack, packs
+from schemas.errors import BadName, MissingSource, UnreadableSource, UntrustedSource, UsageError
+from storage.pack_files import add, build, remove
+from storage.packs import known, load_pack, pack_folder, packs
 
 
 def write(path, *rows: dict):
@@ -83,3 +85,78 @@ def test_missing_names_and_files_and_folders_are_told_apart(tmp_path):
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(UntrustedSource, match="not a regular file"):
         load_pack(tmp_path / "folder.jsonl")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROVENDER_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_an_added_pack_has_a_name_a_version_and_a_digest_that_is_checked(home):
+    path = write(home / "exam.jsonl", {"q": "Who?", "a": "I", "n": 7}, {"q": "Why?", "a": None, "n": 8})
+    columns = {"prompt": "q", "answer": "a", "item": "n"}
+    name, info = add(str(path), columns=columns, license_="MIT", released=date(2024, 5, 1))
+    assert (name, info.version, info.items) == ("exam", 1, 2)
+    pack = load_pack("exam")
+    assert pack.items.rows() == [("7", "Who?", "I"), ("8", "Why?", None)]
+    assert (pack.version, pack.digest, pack.license, pack.released) == ("1", info.sha256, "MIT", date(2024, 5, 1))
+    assert add(str(path), columns=columns)[1].version == 1, "equal items, equal version"
+    write(path, {"q": "Who else?", "a": "I", "n": 7})
+    assert add(str(path), columns=columns)[1].version == 2
+    assert list(known()) == [*packs(), "exam"]
+    (pack_folder() / "exam.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UnreadableSource, match="add the pack again"):
+        load_pack("exam")
+    remove("exam")
+    with pytest.raises(MissingSource, match="no benchmark pack 'exam'"):
+        load_pack("exam")
+
+
+def test_a_built_pack_is_a_file_that_a_recipe_names(home):
+    path = write(home / "exam.jsonl", {"question": "Who?", "answer": "I"})
+    name, info = build(str(path), home / "mine", name="finals")
+    pack = load_pack(home / "mine" / f"{name}.parquet")
+    assert (pack.name, pack.digest, pack.items.rows()) == ("finals", info.sha256, [("0", "Who?", "I")])
+
+
+def test_what_cannot_be_added_says_why(home):
+    path = write(home / "exam.jsonl", {"question": "Who?"})
+    with pytest.raises(BadName, match="gsm8k ships"):
+        add(str(path), name="gsm8k")
+    with pytest.raises(UnreadableSource, match="has no column 'q'; it has question"):
+        add(str(path), columns={"prompt": "q"})
+    with pytest.raises(BadName, match="was added"):
+        remove("gsm8k")
+    (home / "home" / "packs").mkdir(parents=True)
+    (home / "home" / "packs" / "broken.yaml").write_text("title: 1\n", encoding="utf-8")
+    with pytest.raises(UnreadableSource, match="remove it and add the pack again"):
+        load_pack("anything")
+
+
+def test_a_hub_pack_without_network_says_what_to_do(home, monkeypatch):
+    import datasets
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UnreadableSource, match="provender benchmarks add FILE"):
+        load_pack("hub:someone/exam@0123456789abcdef0123456789abcdef01234567")
+    with pytest.raises(UsageError, match="commit"):
+        load_pack("hub:someone/exam@main")
+
+
+def test_a_hub_pack_is_read_from_its_rows(home, monkeypatch):
+    import datasets
+
+    asked: list[tuple[object, ...]] = []
+
+    def load(repo: str, config: str | None, *, split: str, revision: str) -> datasets.Dataset:
+        asked.append((repo, config, split, revision[:4]))
+        return datasets.Dataset.from_dict({"question": ["Who?", "Why?"], "answer": ["I", None]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    pack = load_pack("hub:someone/Exam_X@0123456789abcdef0123456789abcdef01234567:main")
+    assert asked == [("someone/Exam_X", "main", "test", "0123")]
+    assert (pack.name, pack.items.rows()) == ("exam_x", [("0", "Who?", "I"), ("1", "Why?", None)])
