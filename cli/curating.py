@@ -43,21 +43,35 @@ def check(recipe: RecipeArgument, set_: SetOption = [], as_json: JsonOption = Fa
 
 
 def plan(
-    recipe: RecipeArgument, set_: SetOption = [], store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
+    recipe: RecipeArgument,
+    set_: SetOption = [],
+    store: StoreOption = DEFAULT_STORE,
+    pilot: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="Make N real calls per step, kept like any others, and say what all will cost."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """What a run would do and why: per step run / reuse / changed because …, rows, LLM calls and tokens expected."""
+    """What a run would do and why: per step run / reuse / changed because …, rows, LLM calls, tokens and cost expected."""
     quiet_environment()
+    from cli.progress import watching
     from flows.curate import curation
     from schemas.recipe import load_recipe
     from tasks.plan import plan_of
 
-    planned = plan_of(load_recipe(recipe, set_), store, curation)
+    with watching(quiet=as_json or pilot is None):
+        planned = plan_of(load_recipe(recipe, set_), store, curation, pilot=pilot)
     if as_json:
         out_json(planned)
         return
+    from cli.costs import pilot_text
     from cli.render import plan_table
 
     out(plan_table(planned))
+    if pilot is not None:
+        out(f"\n{pilot_text(planned)}")
 
 
 def run(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cli.costs import costs, span_of
 from cli.graph import lineage_dot, lineage_mermaid, lineage_text
 from cli.plain import block, line, table
 from storage.catalogue import Catalogue
@@ -343,19 +344,13 @@ def _threshold(threshold: float | None, direction: str) -> str:
 
 
 def plan_table(planned: Any) -> str:
-    """``provender plan``: each step with its action and the reason, and what it would cost in calls and tokens."""
+    """``provender plan``: each step with its action and the reason, and what it would cost in calls, tokens and money."""
     rows = [
-        (step_name(s.stage, s.method), s.action, s.because, _range(s.rows), _range(s.calls), _range(s.tokens))
+        (*(step_name(s.stage, s.method), s.action, s.because, span_of(s.rows), span_of(s.calls)), *costs(s))
         for s in planned.steps
     ]
-    told = table(("step", "action", "because", "rows", "LLM calls", "tokens"), rows, (3, 4, 5))
+    told = table(("step", "action", "because", "rows", "LLM calls", "tokens", "cost"), rows, (3, 4, 5, 6))
     return f"{told}\n\n{planned.to_run} of {counted(len(planned.steps), 'step')} to run; the dataset will be {planned.dataset}"
-
-
-def _range(pair: tuple[int, int] | None) -> str:
-    if pair is None:
-        return "unknown"
-    return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,}–{pair[1]:,}"
 
 
 def outcome_text(written: Mapping[str, Any], store: Path, recipe: Path | None = None) -> str:

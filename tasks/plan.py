@@ -1,4 +1,4 @@
-"""What a run would do: every step with its reason, rows and expected calls. Computes nothing and costs nothing."""
+"""What a run would do: every step with its reason, rows, expected calls and cost. Only a pilot calls anything."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,13 +9,19 @@ from pydantic import BaseModel
 from schemas.errors import StoreError
 from schemas.lineage import DatasetRef, Manifest, Step
 from schemas.recipe import Recipe, RecipeSource
+from storage.call_keys import is_billed, price_of
 from storage.store import Store
 from tasks import materialise
 from tasks.bench import Bench, bench_of, open_store
+from tasks.ingest import ingest
+from tasks.pilot import MODELS, Pilot, pilot_of
 
 
 class PlannedStep(BaseModel):
-    """One line of a plan. Rows and calls are (low, high); a known figure has low = high; None = cannot be told."""
+    """One line of a plan. Figures are (low, high); a known one has low = high; None = cannot be told.
+
+    ``usd`` is None too where a model has no known price, or nobody sends an invoice for it (``billed`` is false).
+    """
 
     ref: str
     stage: str
@@ -25,6 +31,9 @@ class PlannedStep(BaseModel):
     rows: tuple[int, int] | None = None
     calls: tuple[int, int] | None = None
     tokens: tuple[int, int] | None = None
+    usd: tuple[float, float] | None = None
+    billed: bool = False
+    pilot: Pilot | None = None
 
 
 class Plan(BaseModel):
@@ -41,9 +50,17 @@ class Plan(BaseModel):
         return sum(step.action == "run" for step in self.steps)
 
 
-def plan_of(recipe: Recipe, store: Path, curation: Callable[[Recipe, Bench], DatasetRef]) -> Plan:
-    """The plan of a recipe against a store, by walking the very composition that a run walks, with a dry bench."""
+def plan_of(
+    recipe: Recipe, store: Path, curation: Callable[[Recipe, Bench], DatasetRef], *, pilot: int | None = None
+) -> Plan:
+    """The plan of a recipe against a store, by walking the very composition that a run walks, with a dry bench.
+
+    ``pilot`` makes so many real calls of each step that is to run and calls a model; the sources are ingested for it.
+    """
     bench = bench_of(recipe, store, dry=True)
+    if pilot is not None:
+        for name, source in recipe.sources.items():
+            ingest(name, source, bench.model_copy(update={"dry": False}))
     try:
         dataset = curation(recipe, bench)
     finally:
@@ -52,8 +69,23 @@ def plan_of(recipe: Recipe, store: Path, curation: Callable[[Recipe, Bench], Dat
     before = _last_steps(opened, recipe.name)
     rows: dict[DatasetRef, tuple[int, int] | None] = {}
     steps = [_line(opened, p.step, p.manifest, before, rows, recipe) for p in met]
+    if pilot is not None:
+        steps = _piloted(steps, [p.step for p in met], recipe, store, pilot)
     models = [s.ref for s in steps if s.stage in ("finetune", "evaluate")]
     return Plan(recipe=recipe.name, dataset=str(dataset), steps=steps, model_steps=models)
+
+
+def _piloted(lines: list[PlannedStep], steps: list[Step], recipe: Recipe, store: Path, calls: int) -> list[PlannedStep]:
+    """The lines with a pilot where a step will call a model."""
+    bench = bench_of(recipe, store)
+    made_of = {step.output: step for step in steps}
+    found: list[PlannedStep] = []
+    for one, step in zip(lines, steps, strict=True):
+        method = _method_of(step, recipe)
+        if one.action == "run" and method is not None:
+            one = one.model_copy(update={"pilot": pilot_of(step, method, bench, calls, made_of)})
+        found.append(one)
+    return found
 
 
 def nothing_to_do(plan: Plan, store: Path) -> bool:
@@ -88,9 +120,10 @@ def _line(
         )
     rows[step.output] = _rows_expected(step, rows, recipe)
     calls, tokens = _calls_expected(step, store, rows, recipe)
+    usd, billed = _cost_expected(step, recipe, tokens)
     return PlannedStep(
         ref=str(step.output), stage=step.stage, method=method, action="run", because=reason(step, before),
-        rows=rows[step.output], calls=calls, tokens=tokens,
+        rows=rows[step.output], calls=calls, tokens=tokens, usd=usd, billed=billed,
     )  # fmt: skip
 
 
@@ -155,7 +188,7 @@ def _rows_expected(
     step: Step, rows: dict[DatasetRef, tuple[int, int] | None], recipe: Recipe
 ) -> tuple[int, int] | None:
     """How many examples a step will give, as far as its inputs and its budget tell."""
-    inputs = [rows.get(ref) for role, ref in step.inputs]
+    inputs = [rows.get(ref) for _, ref in step.inputs]
     match step.stage:
         case "ingest":
             limit = step.method.get("limit")
@@ -187,14 +220,32 @@ def _calls_expected(
 
     The low end is zero: answers that an earlier run paid for are in the call cache.
     """
-    if "llm" not in step.backends:
+    if not any(need in step.backends for need in MODELS):
         return (0, 0), (0, 0)
-    method = next((m for _, m in recipe.methods() if step.method.items() >= m.identity().items()), None)
+    method = _method_of(step, recipe)
     pool = rows.get(step.inputs[0][1])
     if method is None or pool is None:
         return None, None
     most = method.expected_calls(pool[1], _words_each(store, step.inputs[0][1]))
     return (0, most.calls), (0, most.tokens)
+
+
+def _cost_expected(
+    step: Step, recipe: Recipe, tokens: tuple[int, int] | None
+) -> tuple[tuple[float, float] | None, bool]:
+    """((low, high) in USD, whether anybody sends an invoice). High: every token at the dearer of its models' prices."""
+    models = [recipe.backends.named(need) for need in MODELS if need in step.backends]
+    billed = any(is_billed(config) for config in models)
+    prices = [price_of(config) for config in models]
+    known = [max(price) for price in prices if price is not None]
+    if tokens is None or not known or len(known) < len(prices):
+        return None, billed
+    return (0.0, tokens[1] * max(known) / 1e6), billed
+
+
+def _method_of(step: Step, recipe: Recipe) -> Any:
+    """The recipe's method that a step runs; None for stages without one."""
+    return next((m for _, m in recipe.methods() if step.method.items() >= m.identity().items()), None)
 
 
 def _words_each(store: Store, ref: DatasetRef) -> float:

@@ -7,6 +7,7 @@ takes the arguments of vLLM's server (``--port``, ``--model`` …) and its fault
 import argparse
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 if __name__ == "__main__":
@@ -42,6 +44,7 @@ class Faults:
     models: tuple[str, ...] = ()  # every other model is refused with 404
     crash_after: int | None = None  # the process exits at this request
     stall_after: int | None = None  # from this request on nothing is answered
+    reply_tokens: tuple[float, float] | None = None  # completion tokens are lognormal: median, sigma of the logarithm
     cached_tokens: int = 0  # so many prompt tokens count as found in the server's cache
     json_always: bool = False  # replies are JSON even where no response_format asks for it
     batch_seconds: float = 0.02  # how long a batch takes
@@ -193,6 +196,13 @@ class FakeServer:
         prompt = json.dumps(body["messages"] if chat else body["prompt"])
         return prompt, f"{prompt}|{body.get('seed', '')}"
 
+    def _tokens(self, prompt: str) -> int:
+        if self.faults.reply_tokens is None:
+            return 8
+        median, sigma = self.faults.reply_tokens
+        drawn = NormalDist().inv_cdf(min(max(chance(self.faults.seed, prompt, 0, "tokens"), 1e-9), 1 - 1e-9))
+        return max(1, round(median * math.exp(sigma * drawn)))
+
     def count(self, name: str, body: dict[str, Any]) -> int:
         """Note that a request came; how often it had come before."""
         with self._lock:
@@ -250,7 +260,7 @@ class FakeServer:
             offsets = [sum(len(word) + 1 for word in words[:i]) for i in range(len(words))]
             values = [None, *(-0.5 * len(word) for word in words[1:])]
             choice["logprobs"] = {"tokens": words, "token_logprobs": values, "text_offset": offsets}
-        usage: dict[str, Any] = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 8}
+        usage: dict[str, Any] = {"prompt_tokens": len(prompt) // 4, "completion_tokens": self._tokens(prompt)}
         if self.faults.cached_tokens:
             usage["prompt_tokens_details"] = {"cached_tokens": self.faults.cached_tokens}
         return {"id": "x", "model": body.get("model", "fake"), "choices": [choice], "usage": usage}
