@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,23 +57,34 @@ def deployed(tmp_path: Path) -> Iterator[dict[str, str]]:
         call(*PROVENDER, "down")
 
 
-def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
-    finetune = {"by": {"backend": "pretend", "max_steps": 3}, "trigger": "deployment", "wait": True}
-    made, store = recipe(tmp_path, finetune=finetune), tmp_path / "store"
-    parameters = tmp_path / "parameters.json"
-    parameters.write_text(json.dumps({"recipe": made.model_dump(mode="json"), "store": str(store)}), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(parameters)],
-        env=deployed,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def curated(deployed: dict[str, str], folder: Path, **finetune: Any) -> Path:
+    """Run curate through its deployment with this trigger; the store."""
+    made = recipe(folder, finetune={"by": {"backend": "pretend", "max_steps": 3}, **finetune})
+    parameters = folder / "parameters.json"
+    parameters.write_text(json.dumps({"recipe": made.model_dump(mode="json"), "store": str(folder / "store")}), "utf-8")
+    words = [sys.executable, "-c", RUN, str(parameters)]
+    done = subprocess.run(words, env=deployed, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "COMPLETED", done.stderr[-2000:]
+    return folder / "store"
+
+
+def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
+    store = curated(deployed, tmp_path, trigger="deployment", wait=True)
     assert {(r.what, r.status) for r in runs(store)} == {("curate", "completed"), ("finetune", "completed")}
     assert len({r.pid for r in runs(store)}) == 2, "two workers, two processes"
     opened = Store.open(store)
     dataset = opened.resolve("demo")
     trained = [m for m in opened.downstream(dataset) if m.step.stage == "finetune"]
     assert trained[0].summary["trained_on"]["digest"] == opened.describe(dataset).digest
+
+    # The same server, another store: curate only emits an event, and the automation of prefect.yaml starts the training.
+    other = tmp_path / "event"
+    other.mkdir()
+    heard = curated(deployed, other, trigger="event")
+    deadline = time.monotonic() + 120
+    while {(r.what, r.status) for r in runs(heard)} != {("curate", "completed"), ("finetune", "completed")}:
+        assert time.monotonic() < deadline, [(r.what, r.status) for r in runs(heard)]
+        time.sleep(0.5)
+    opened = Store.open(heard)
+    (trained,) = [m for m in opened.downstream(opened.resolve("demo")) if m.step.stage == "finetune"]
+    assert trained.summary["trained_on"]["dataset"] == str(opened.resolve("demo"))
