@@ -1,234 +1,147 @@
-"""Does CLEAR find wrong answers? A fifth of the targets of real rows are swapped; who ranks them first?
+"""Does CLEAR find wrong answers, is its confidence calibrated, and does a model trained afterwards gain by it?
 
-Prints, for CLEAR's confidence, its two parts and four baselines, the average precision (area under the precision-recall
-curve) of finding the swapped rows, with bootstrap intervals over rows. Rows that the model was trained on are told apart
-from rows that it never saw (which are taken first): a likelihood is no fair signal on the former. An answer swapped with any
-row's is about something else, so the cosine of question and answer is a strong, cheap baseline; ``--swap near`` takes
-answers to similar questions.
+1. ``alpaca``: rows that people removed or changed in Alpaca's cleaned edition against rows that they left (needs --data).
+2. ``swaps``: a fifth of the targets of real rows are swapped (``--swap near``: for an answer to a similar question).
+   Area under the precision-recall curve of each signal with bootstrap intervals, against random, length, perplexity and
+   the cosine of question and answer; reliability of the confidence.
+3. ``training``: proxies tuned on all noisy rows, on halves chosen by each signal or at random, on CLEAR's corrections and
+   on the truth; loss on held-out rows, intervals over rows and seeds.
 
-    python -m benchmarks.clear_noise --data rows.jsonl --rows 300 --out clear_noise.json
+Rows for 2 and 3 are Alpaca's clean ones, which sprout never saw, or the shipped ones, of which it saw most, without --data.
+LLM replies and losses are kept in --work, so that a run that was cut short goes on.
+
+    python -m benchmarks.clear_noise --data FOLDER --only alpaca swaps training --out clear_noise.json --svg reliability.svg
 """
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from backends.embed.sentence_transformers import SentenceTransformers
+from backends.embed.static import Static
 from backends.llm.transformers import Transformers
-from backends.protocols import LLM, Embedder, ScoreRequest, Turn
-from backends.train.sprout_items import is_held_out
-from backends.train.sprout_judgements import REFLECT_REPLIES
-from methods.filter._bsdetector import combined
-from methods.filter._confidence import confidences, cosine_agreements
-from methods.filter.clear import Clear, LetterReplies
-from methods.prompts import question
-from methods.sampling import Draw
-from schemas.examples import EXAMPLES, turns
-from schemas.identity import digest16
-from schemas.method import Using
+from benchmarks._noise_data import SHIPPED, Known, Row, alpaca_clean, alpaca_known, read_rows, swapped
+from benchmarks._noise_signals import Engines, reliability, reliability_svg, signals, table, timed
+from benchmarks._noise_training import compare, measure, versions
+from methods.stats import bootstrap
+from storage.calls import CachedLLM, CallCache
 
-BOOTSTRAPS = 1000
+PARTS = ("alpaca", "swaps", "training")
 NEAREST = 10  # with --swap near: the answer comes from one of so many rows with the most similar questions
-
-#: The complete replies that sprout was taught, so that their probability is that of the reply it would write.
-SPROUT_REPLIES = LetterReplies(
-    **{k: tuple(f"explanation: {text}, answer: {k}" for text in texts) for k, texts in REFLECT_REPLIES.items()}
-)
+BASELINE = "a random half"
 
 
 def main() -> None:
     args = _arguments()
-    rows = read_rows(args.data)
+    work = args.work or Path(tempfile.mkdtemp(prefix="clear-noise-"))
+    work.mkdir(parents=True, exist_ok=True)
+    has_labels = args.data is not None and (args.data / "noise" / "alpaca_noise_labels.parquet").is_file()
+    llm = CachedLLM(Transformers(model=args.model, threads=args.threads).open(), CallCache(work / "calls.sqlite"))
+    engines = Engines(llm, SentenceTransformers().open(), Static().open())
+    report: dict[str, Any] = {"model": args.model, "rng_seed": args.rng_seed, "samples": args.samples}
+    if "alpaca" in args.only and not has_labels:
+        print("alpaca: left out, its labels are not there; name the folder that holds noise/ with --data")
+    elif "alpaca" in args.only:
+        known = alpaca_known(args.data, args.rows, np.random.default_rng(args.rng_seed))
+        report["alpaca"] = measured(known, engines, args)
+    clean = alpaca_clean(args.data) if has_labels else read_rows(SHIPPED)
     rng = np.random.default_rng(args.rng_seed)
-    shuffled = [rows[int(i)] for i in rng.permutation(len(rows))]
-    new = [is_held_out(row["instruction"], row["input"], fraction=args.held_out_fraction) for row in shuffled]
-    first = np.argsort([not is_new for is_new in new], kind="stable")[: args.rows]
-    chosen, unseen = [shuffled[int(i)] for i in first], np.array([new[int(i)] for i in first])
-    embedder = SentenceTransformers().open()
-    near = NEAREST if args.swap == "near" else len(chosen)
-    planted, noisy = plant(chosen, args.noise_fraction, near, embedder, rng)
-    pool = examples(planted)
-    llm = Transformers(model=args.model, threads=args.threads).open()
-    using = Using(llm, embedder)
+    order = [clean[int(i)] for i in rng.permutation(len(clean))]
+    name = f"{'Alpaca, clean rows' if has_labels else SHIPPED.name}, {args.noise_fraction:.0%} swapped ({args.swap})"
 
-    suspicion: dict[str, np.ndarray] = {"random": rng.random(len(pool))}
-    lengths = np.array([len(row["output"]) for row in planted], dtype=float)
-    suspicion |= {"length (short)": -lengths, "length (long)": lengths}
-    seconds: dict[str, float] = {}
-    timed(seconds, "likelihood", lambda: suspicion.update(likelihoods(planted, llm)))
-    pairs = [(question(row["instruction"], row["input"]), row["output"]) for row in planted]
-    suspicion["question-answer cosine"] = -np.array(cosine_agreements(pairs, embedder))
-    sampled: list[float | None] = []
-    for name, method in methods(args).items():
-        found = timed(seconds, name, lambda method=method: confidences(pool, method, using=using, seed=args.rng_seed))
-        sampled = sampled or [one.observed for one in found]
-        combined_with_samples = [
-            combined(observed, one.reflected, method.beta) for observed, one in zip(sampled, found, strict=True)
-        ]
-        suspicion |= {
-            "samples alone (O)": doubts(sampled),
-            f"{name}: reflections alone (S)": doubts([one.reflected for one in found]),
-            f"{name}: confidence": doubts(combined_with_samples),
-        }
-        unparsed = sum(one.evidence.get("failures", {}).get("unparsed", 0) for one in found)
-        print(f"{name}: {seconds[name]:.0f} s, {unparsed} of {len(pool) * method.reflections} reflections unparsed")
-    strata = {"all": np.ones(len(pool), dtype=bool)}
-    if unseen.any() and not unseen.all():
-        strata |= {"seen in training": ~unseen, "never seen": unseen}
-    report = {
-        "data": args.data.name,
-        "model": args.model,
-        "weights": llm.identity(),
-        "noise_fraction": args.noise_fraction,
-        "swap": args.swap,
-        "rng_seed": args.rng_seed,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "strata": {name: table(suspicion, noisy, mask, args.rng_seed) for name, mask in strata.items()},
-    }
-    show(report)
+    def planted(rows: int) -> tuple[Known, list[Row]]:
+        truth, near = order[:rows], NEAREST if args.swap == "near" else rows
+        return swapped(
+            name, truth, args.noise_fraction, near, engines.minilm, np.random.default_rng(args.rng_seed)
+        ), truth
+
+    if "swaps" in args.only:
+        report["swaps"] = measured(planted(args.rows)[0], engines, args, args.svg)
+    if "training" in args.only:
+        report["training"] = trained(*planted(args.train_rows), order[-args.held_out :], engines, args, work)
     if args.out:
         args.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def methods(args: argparse.Namespace) -> Mapping[str, Clear]:
-    """The settings compared. Samples are drawn in the first and used in all."""
-    drawn = Draw(max_tokens=args.max_tokens, temperature=1.0)
-    return {
-        "written": Clear(samples=args.samples, draw=drawn, reflect_draw=Draw(max_tokens=48)),
-        "letter probability": Clear(samples=0, reflection="letter-probability"),
-        "taught replies": Clear(samples=0, reflection="letter-probability", letter_replies=SPROUT_REPLIES),
-    }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows with instruction, input and output (or Self-Instruct instances), each with an answer."""
-    frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_ndjson(path)
-    found: list[dict[str, str]] = []
-    for row in frame.to_dicts():
-        for pair in row.get("instances") or [row]:
-            one = {"instruction": row["instruction"], "input": pair.get("input") or "", "output": pair["output"] or ""}
-            if one["instruction"].strip() and one["output"].strip():
-                found.append({key: value.strip() for key, value in one.items()})
-    return found
-
-
-def plant(
-    rows: Sequence[dict[str, str]], fraction: float, near: int, embedder: Embedder, rng: np.random.Generator
-) -> tuple[list[dict[str, str]], np.ndarray]:
-    """Targets of a ``fraction`` of rows replaced by those of rows with a ``near``-est question, and which rows."""
-    vectors = embedder.embed([question(row["instruction"], row["input"]) for row in rows])
-    order = np.argsort(-(vectors @ vectors.T), axis=1, kind="stable")
-    noisy = np.zeros(len(rows), dtype=bool)
-    noisy[rng.permutation(len(rows))[: round(fraction * len(rows))]] = True
-    planted: list[dict[str, str]] = []
-    for row, bad, nearest in zip(rows, noisy, order, strict=True):
-        others = [rows[int(i)]["output"] for i in nearest if rows[int(i)]["output"] != row["output"]][:near]
-        planted.append({**row, "output": others[int(rng.integers(len(others)))]} if bad else row)
-    return planted, noisy
-
-
-def examples(rows: Sequence[dict[str, str]]) -> pl.DataFrame:
-    """EXAMPLES columns."""
-    found = [
-        {
-            "id": digest16(f"{i}".encode()),
-            "source": "rows",
-            "messages": turns(("user", question(row["instruction"], row["input"])), ("assistant", row["output"])),
-        }
-        for i, row in enumerate(rows)
-    ]
-    return pl.DataFrame(found, schema_overrides=dict(EXAMPLES))
-
-
-def likelihoods(rows: Sequence[dict[str, str]], llm: LLM) -> dict[str, np.ndarray]:
-    """Mean negative log-likelihood of each answer given its question, and that over the one without (IFD)."""
-    asked = [(Turn("user", question(row["instruction"], row["input"])),) for row in rows]
-    given = llm.logprobs([ScoreRequest(row["output"], turns) for row, turns in zip(rows, asked, strict=True)])
-    alone = llm.logprobs([ScoreRequest(row["output"]) for row in rows])
-    nll, base = ([-s.sum_logprob / s.n_tokens if s.n_tokens else None for s in found] for found in (given, alone))
-    ifd = [a / b if a is not None and b else None for a, b in zip(nll, base, strict=True)]
-    return {"perplexity": -doubts(nll), "IFD": -doubts(ifd)}
-
-
-def doubts(confidence: Sequence[float | None]) -> np.ndarray:
-    """Suspicion from confidence: its negative; an absent one is put at the mean, so that it neither helps nor hurts."""
-    values = np.array([np.nan if value is None else -value for value in confidence], dtype=float)
-    return np.where(np.isnan(values), np.nanmean(values) if not np.isnan(values).all() else 0.0, values)
-
-
-def average_precision(suspicion: np.ndarray, noisy: np.ndarray) -> float:
-    """Area under the precision-recall curve, in steps; rows of equal suspicion enter together."""
-    order = np.argsort(-suspicion, kind="stable")
-    ranked, hits = suspicion[order], np.cumsum(noisy[order])
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    hits, seen = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
-    return float(np.sum(np.diff(hits, prepend=0) * hits / seen) / noisy.sum())
-
-
-def table(suspicion: Mapping[str, np.ndarray], noisy: np.ndarray, mask: np.ndarray, rng_seed: int) -> dict[str, Any]:
-    """Average precision with its 95 % interval, and that of its difference to the share of noise (a random ranking)."""
-    rng = np.random.default_rng(rng_seed)
-    truth = noisy[mask]
-    draws = [pick for pick in rng.integers(len(truth), size=(BOOTSTRAPS, len(truth))) if truth[pick].any()]
-    found: dict[str, Any] = {"rows": len(truth), "noisy": int(truth.sum())}
-    if not truth.any():
-        return found
-    for name, values in suspicion.items():
-        mine = values[mask]
-        again = np.array([average_precision(mine[pick], truth[pick]) for pick in draws])
-        over = np.array([a - truth[pick].mean() for a, pick in zip(again, draws, strict=True)])
-        found[name] = {
-            "average_precision": round(average_precision(mine, truth), 3),
-            "interval_95": [round(float(x), 3) for x in np.quantile(again, [0.025, 0.975])],
-            "over_random_95": [round(float(x), 3) for x in np.quantile(over, [0.025, 0.975])],
-        }
-    return found
-
-
-def show(report: Mapping[str, Any]) -> None:
-    print(
-        f"{report['data']}, {report['model']}, {report['swap']} swaps of {report['noise_fraction']:.0%}; "
-        f"seconds: {report['seconds']}"
+def measured(known: Known, engines: Engines, args: argparse.Namespace, svg: Path | None = None) -> dict[str, Any]:
+    """The signals of one set of rows, printed and as values."""
+    suspicion, seconds = timed(
+        lambda: signals(known.rows, engines, samples=args.samples, max_tokens=args.max_tokens, rng_seed=args.rng_seed)
     )
-    for stratum, values in report["strata"].items():
-        print(f"\n{stratum}: {values['rows']} rows, {values['noisy']} swapped")
-        print(f"  {'ranking':44} {'AP':>6}  {'95 % interval':16} over random")
-        for name, one in values.items():
-            if isinstance(one, dict):
-                low, high = one["interval_95"]
-                worse, better = one["over_random_95"]
-                print(
-                    f"  {name:44} {one['average_precision']:6.3f}  {low:.3f} to {high:.3f}   {worse:+.3f} to {better:+.3f}"
-                )
+    groups = {"all": np.ones(len(known.rows), dtype=bool)} | {k: v | ~known.bad for k, v in known.kinds.items()}
+    tables = {group: table(suspicion, known.bad, mask, args.rng_seed) for group, mask in groups.items()}
+    shown = ("CLEAR: O and S", "CLEAR: O, S and L", "S: letter probabilities", "L: token probability gain")
+    curves = {signal: reliability(1 - suspicion[signal], ~known.bad) for signal in shown}
+    print(f"\n{known.name}: {len(known.rows)} rows, {int(known.bad.sum())} bad; {seconds:.0f} s")
+    for group, values in tables.items():
+        print(f"\n  {group}: {values['rows']} rows, {values['bad']} bad ({values['bad'] / values['rows']:.2f})")
+        print(f"  {'signal':44} {'AP':>6}  {'95 % interval':16} over random")
+        for signal, one in values["signals"].items():
+            low, high = one["interval_95"]
+            worse, better = one["over_random_95"]
+            figures = f"{one['average_precision']:6.3f}  {low:.3f} to {high:.3f}   {worse:+.3f} to {better:+.3f}"
+            print(f"  {signal:44} {figures}")
+    print("\n  reliability: share right by tenths of the confidence (mean confidence: share right)")
+    for signal, curve in curves.items():
+        told = "  ".join(f"{one['confidence']:.2f}:{one['right']:.2f}" for one in curve["bins"])
+        print(f"  {signal:28} gap {curve['expected_calibration_error']:.3f}  {told}")
+    if svg:
+        svg.write_text(reliability_svg(curves, "CLEAR with sprout on swapped answers"), "utf-8")
+    return {"rows": len(known.rows), "tables": tables, "reliability": curves, "seconds": round(seconds, 1)}
 
 
-def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    start = time.perf_counter()
-    result = work()
-    seconds[name] = time.perf_counter() - start
-    return result
+def trained(
+    known: Known, truth: list[Row], held_out: list[Row], engines: Engines, args: argparse.Namespace, work: Path
+) -> dict[str, Any]:
+    """Held-out loss of proxies trained on each version of the rows, printed and as values."""
+    suspicion = signals(known.rows, engines, samples=2, max_tokens=24, rng_seed=args.rng_seed)
+    made, audit = versions(known, truth, suspicion, engines, work, args.rng_seed)
+    losses = measure(made, held_out, args.seeds, work)
+    found = compare(losses, made, BASELINE, args.rng_seed)
+    print(f"\ntraining on {known.name}: {len(known.rows)} rows, {len(held_out)} held out, {args.seeds} seeds")
+    print(f"  CLEAR with correction: {json.dumps(audit['new answers'])}; judge: {json.dumps(audit['judge'])}")
+    print(f"  {'trained on':44} {'rows':>5} {'bad':>4}  {'loss':>6}  against {BASELINE}, 95 %")
+    for one in found:
+        low, high = one["change_95"]
+        figures = f"{one['loss']:6.3f}  {one['change']:+.3f} ({low:+.3f} to {high:+.3f})"
+        print(f"  {one['version']:44} {one['rows']:>5} {one['bad']:>4}  {figures}")
+    level = bootstrap(losses[BASELINE].mean(axis=0), rng=np.random.default_rng(args.rng_seed))
+    print(f"  the loss itself: {level.estimate:.3f} ({level.low:.3f} to {level.high:.3f}) for {BASELINE}")
+    return {"versions": found, "audit": _plain(audit)}
+
+
+def _plain(audit: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(audit))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="JSONL or Parquet: instruction, input, output")
-    parser.add_argument("--rows", type=int, default=300)
+    folder = os.environ.get("PROVENDER_DATA")
+    parser.add_argument(
+        "--data", type=Path, default=Path(folder) if folder else None, help="holds noise/ (or PROVENDER_DATA)"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rows", type=int, default=800, help="of alpaca and swaps")
+    parser.add_argument("--train-rows", type=int, default=400)
+    parser.add_argument("--held-out", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--noise-fraction", type=float, default=0.2)
     parser.add_argument(
         "--swap", choices=["any", "near"], default="any", help="whose answer: any row's, a similar one's"
     )
     parser.add_argument("--model", default="sprout")
-    parser.add_argument("--samples", type=int, default=5)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--held-out-fraction", type=float, default=0.1, help="as in the model's training recipe")
+    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rng-seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder for what was computed; a temporary one if not given")
+    parser.add_argument("--svg", type=Path, help="where the reliability plot of `swaps` goes")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
