@@ -1,48 +1,22 @@
-"""LLM backends: tokens/s beside bare `model.generate`, requests/s beside bare httpx, and the fault table beside peers.
+"""LLM backends: tokens/s beside bare `model.generate`, requests/s beside bare httpx.
 
-    python -m benchmarks.llm [--quick] [--only transformers|openai|faults]
+    python -m benchmarks.llm [--quick] [--only transformers|openai]
 
-Every ratio is taken in one run on one machine. The peers' figures of the fault table were measured with the same faults,
-400 prompts, concurrency 20 and 50 ms, on another day: compare kinds of outcome, not seconds.
+Every ratio is taken in one run on one machine.
 """
 
 import argparse
 import asyncio
-import json
-import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from backends.engines import free_port
 from backends.llm.openai import OpenAI
 from backends.llm.transformers import Transformers
 from backends.protocols import Request, Sampling
+from benchmarks._server import Server
 from storage.calls import CachedLLM, CallCache
-
-SERVER = Path(__file__).resolve().parents[1] / "tests" / "fakes" / "openai_server.py"
-
-#: Rows lost or wrongly accepted of 400, as measured for the issue (see RELIABILITY C6).
-PEERS = {
-    "clean": ("distilabel 400 rows, 40.7 s", "curator 400, 25.8 s", "DataDesigner 400, 10.3 s"),
-    "429, 500, resets": ("distilabel 400, 73.7 s", "curator 400, 30.1 s", "DataDesigner 400, 79.5 s"),
-    "spoilt bodies": ("distilabel 120 lost", "curator 6 empties accepted", "DataDesigner 7 lost, 20 bad accepted"),
-    "poison": ("distilabel 20 lost", "curator 399 + 1, 4 attempts", "DataDesigner 399, 1 attempt"),
-    "2 % hang": ("distilabel 400", "curator 400", "DataDesigner 400"),
-    "50 % 429": ("distilabel not run", "curator 399", "DataDesigner 153 in 150 s"),
-}
-FAULTS: dict[str, dict[str, Any]] = {
-    "clean": {},
-    "429, 500, resets": {"rates": {"429": 0.1, "500": 0.05, "reset": 0.03}},
-    "spoilt bodies": {"rates": {"undecodable": 0.02, "truncated": 0.02, "empty": 0.02, "length": 0.02}},
-    "poison": {"poison": "number 77"},
-    "2 % hang": {"rates": {"hang": 0.02}},
-    "50 % 429": {"rates": {"429": 0.5}},
-}
 
 
 def transformers(quick: bool) -> None:
@@ -127,38 +101,6 @@ def _rate(work: Callable[[], int]) -> float:
     return count / (time.perf_counter() - began)
 
 
-class Server:
-    """The fault-injecting server in a process of its own."""
-
-    def __init__(self, **faults: Any) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-        env = {"FAKE_FAULTS": json.dumps({"latency": [0.02, 0.05], **faults}), "PATH": "/usr/bin:/bin"}
-        command = [sys.executable, str(SERVER), "--port", str(self.port), "--model", "fake"]
-        self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-
-    def __enter__(self) -> "Server":
-        import httpx
-
-        for _ in range(200):
-            try:
-                httpx.get(f"http://127.0.0.1:{self.port}/health", trust_env=False)
-                return self
-            except httpx.HTTPError:
-                time.sleep(0.05)
-        raise RuntimeError("the fake server did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def counters(self) -> dict[str, Any]:
-        """What came in and what was billed."""
-        import httpx
-
-        return httpx.get(f"http://127.0.0.1:{self.port}/_counters", trust_env=False).json()
-
-
 def openai(quick: bool) -> None:
     """Requests per second: bare httpx with a semaphore, our client, and our client with the durable cache."""
     count, concurrency = (500, 32) if quick else (3000, 64)
@@ -202,37 +144,13 @@ def openai(quick: bool) -> None:
     print(f"  the same again, from the cache:  {again:7.0f} requests/s")
 
 
-def faults(quick: bool) -> None:
-    """The fault table of 400 prompts."""
-    count = 400
-    requests = [Request.ask(f"prompt number {i}", Sampling(max_tokens=64)) for i in range(count)]
-    print(f"faults, {count} prompts, concurrency 20:")
-    for name, spec in FAULTS.items():
-        with Server(**spec) as server, tempfile.TemporaryDirectory() as folder:
-            cache = CallCache(Path(folder) / "calls.sqlite")
-            engine = OpenAI(
-                model="fake", base_url=server.url, concurrency=20, accept_cut_off=False, timeout_seconds=5.0
-            ).open()
-            began = time.perf_counter()
-            replies = CachedLLM(engine, cache).generate(requests)
-            seconds = time.perf_counter() - began
-            engine.close()
-            cache.close()
-            lost = Counter(reply.failure for reply in replies if reply.failure)
-            billed = server.counters()["billed"]
-        said = ", ".join(f"{n} {why}" for why, n in lost.items()) or "nothing lost"
-        print(
-            f"  {name:17} {count - lost.total()} rows, {said}; {seconds:.1f} s, {billed} billed  |  {'; '.join(PEERS[name])}"
-        )
-
-
 def main() -> None:
     """Run what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rows")
-    parser.add_argument("--only", choices=("transformers", "openai", "faults"))
+    parser.add_argument("--only", choices=("transformers", "openai"))
     chosen = parser.parse_args()
-    for part in (transformers, openai, faults):
+    for part in (transformers, openai):
         if chosen.only in (None, part.__name__):
             part(chosen.quick)
 

@@ -35,6 +35,8 @@ class Faults:
     rates: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     latency: tuple[float, float] = (0.02, 0.05)
+    spread: tuple[float, float] | None = None  # latency is lognormal instead: median seconds, sigma of the logarithm
+    slots: int | None = None  # so many answers are worked on at once, others wait their turn
     poison: str | None = None  # a prompt that holds this text is refused with 400, always
     first: int = 0  # this many attempts of every prompt meet ``first_fault``
     early: int = 0  # the first requests of all meet ``first_fault``
@@ -53,6 +55,43 @@ class Faults:
     once: str | None = None  # crash and stall only while this file does not exist; it is made
 
 
+class Work:
+    """Answers being worked on: at most ``slots`` at once; how many seconds the slots were busy in all."""
+
+    def __init__(self, slots: int | None) -> None:
+        self._places = asyncio.Semaphore(slots) if slots else None
+        self._now = 0
+        self._first = self._changed = 0.0
+        self.busy_seconds = 0.0
+
+    @property
+    def span_seconds(self) -> float:
+        """From the first answer's beginning to the last change."""
+        return self._changed - self._first
+
+    async def __aenter__(self) -> None:
+        if self._places is not None:
+            await self._places.acquire()
+        self._change(1)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._change(-1)
+        if self._places is not None:
+            self._places.release()
+
+    def _change(self, by: int) -> None:
+        now = time.monotonic()
+        self._first = self._first or now
+        self.busy_seconds += self._now * (now - self._changed)
+        self._now += by
+        self._changed = now
+
+
+def lognormal(median: float, sigma: float, uniform: float) -> float:
+    """The value at a quantile of a lognormal distribution."""
+    return median * math.exp(sigma * NormalDist().inv_cdf(min(max(uniform, 1e-9), 1 - 1e-9)))
+
+
 class FakeServer:
     """The server in a thread of this process, on a free port of the loopback interface."""
 
@@ -64,6 +103,7 @@ class FakeServer:
         self.billed: Counter[str] = Counter()
         self.injected: Counter[str] = Counter()
         self.in_flight = self.max_in_flight = self.received_bytes = self.completion_tokens = 0
+        self._work = Work(self.faults.slots)
         self.port = port
         self.batches = FakeBatches(self)
         self._ready = threading.Event()
@@ -96,6 +136,8 @@ class FakeServer:
                 "max_in_flight": self.max_in_flight,
                 "received_bytes": self.received_bytes,
                 "injected": dict(self.injected),
+                "busy_seconds": self._work.busy_seconds,
+                "span_seconds": self._work.span_seconds,
             }
 
     async def serve(self) -> None:
@@ -177,12 +219,12 @@ class FakeServer:
         if faults.capacity is not None and self.in_flight > faults.capacity:
             return await _send(writer, 429, {"error": {"message": "slow down"}})
         fault = faults.first_fault if count <= faults.early else self.fault(name, attempt)
-        low, high = faults.latency
         if fault in BEFORE:
             self.injected[fault] += 1
-            await asyncio.sleep(low / 2)
+            await asyncio.sleep(faults.latency[0] / 2)
             return await BEFORE[fault](writer, headers)
-        await asyncio.sleep(low + (high - low) * chance(faults.seed, name, attempt, "latency"))
+        async with self._work:
+            await asyncio.sleep(self._latency(name, attempt))
         answer = Answer(body=self.good(body, chat, prompt))
         self.bill(name)
         if fault is None:
@@ -199,9 +241,12 @@ class FakeServer:
     def _tokens(self, prompt: str) -> int:
         if self.faults.reply_tokens is None:
             return 8
-        median, sigma = self.faults.reply_tokens
-        drawn = NormalDist().inv_cdf(min(max(chance(self.faults.seed, prompt, 0, "tokens"), 1e-9), 1 - 1e-9))
-        return max(1, round(median * math.exp(sigma * drawn)))
+        return max(1, round(lognormal(*self.faults.reply_tokens, chance(self.faults.seed, prompt, 0, "tokens"))))
+
+    def _latency(self, name: str, attempt: int) -> float:
+        drawn = chance(self.faults.seed, name, attempt, "latency")
+        low, high = self.faults.latency
+        return low + (high - low) * drawn if self.faults.spread is None else lognormal(*self.faults.spread, drawn)
 
     def count(self, name: str, body: dict[str, Any]) -> int:
         """Note that a request came; how often it had come before."""

@@ -1,0 +1,185 @@
+"""How much of a model server is kept busy, what a call costs us, and 10,000 calls through a sick server.
+
+    python -m benchmarks capacity        (python -m benchmarks.capacity [--quick] [--only shapes|overhead|faults])
+
+The simulated server has 64 slots; answers take a lognormal time (median 0.3 s, mean 0.36 s, one in a hundred over 1.2 s)
+and wait in its queue when all slots are taken, as in vLLM. Busy is the server's own count: slot-seconds worked over
+slots times the time from the first answer's beginning to the last one's end, so the emptying at the end of every step is
+in it. Each step's prompts are made of the replies of the step before.
+"""
+
+import argparse
+import os
+import resource
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backends.llm.openai import OpenAI
+from backends.protocols import Reply, Request, Sampling
+from benchmarks._server import Server
+from storage.calls import CachedLLM, CallCache
+
+SLOTS, QUEUE = 64, 16
+SPREAD = [0.3, 0.6]
+
+Step = Callable[[Sequence[str], str], list[str]]
+
+
+def shapes(quick: bool) -> None:
+    """Chain, fan-out, diamond and two models, each as steps that wait for one another."""
+    rows = 600 if quick else 4000
+    print(f"busy share of {SLOTS} slots, {rows:,} calls a step, concurrency {SLOTS + QUEUE}, {os.cpu_count()} cores")
+    for name, make in {"chain": chain, "fan-out": fan_out, "diamond": diamond, "two models": two_models}.items():
+        with Server(spread=SPREAD, slots=SLOTS) as server, tempfile.TemporaryDirectory() as folder:
+            cache = CallCache(Path(folder) / "calls.sqlite")
+            engines = {
+                model: OpenAI(model=model, base_url=server.url, concurrency=SLOTS + QUEUE).open()
+                for model in ("teacher", "judge")
+            }
+            steps = {model: step(engine, cache) for model, engine in engines.items()}
+            began = time.perf_counter()
+            calls = make(steps, rows)
+            seconds = time.perf_counter() - began
+            counters = server.counters()
+            for engine in engines.values():
+                engine.close()
+            cache.close()
+        busy = counters["busy_seconds"] / (SLOTS * counters["span_seconds"])
+        assert counters["billed"] == calls, "every call is made once"
+        print(
+            f"  {name:10}  {busy:.1%} busy, {calls:,} calls in {seconds:.1f} s, {calls / seconds:.0f} a second",
+            flush=True,
+        )
+
+
+def step(engine: object, cache: CallCache) -> Step:
+    """A step over an engine: prompts to replies."""
+
+    def ask(texts: Sequence[str], ask: str) -> list[str]:
+        replies = CachedLLM(engine, cache).generate(
+            [Request.ask(f"{ask}: {text}", Sampling(max_tokens=64)) for text in texts]
+        )  # type: ignore[arg-type]
+        assert all(reply.ok for reply in replies)
+        return [reply.text for reply in replies]
+
+    return ask
+
+
+def chain(steps: dict[str, Step], rows: int) -> int:
+    """Write, criticize, rewrite."""
+    texts = [f"row {i}" for i in range(rows)]
+    for what in ("write", "criticize", "rewrite"):
+        texts = steps["teacher"](texts, what)
+    return 3 * rows
+
+
+def fan_out(steps: dict[str, Step], rows: int) -> int:
+    """One question each, then four samples of each."""
+    first = steps["teacher"]([f"row {i}" for i in range(rows)], "ask")
+    steps["teacher"]([f"{text} #{n}" for text in first for n in range(4)], "answer")
+    return 5 * rows
+
+
+def diamond(steps: dict[str, Step], rows: int) -> int:
+    """One step, two beside each other on what it gave, one on both."""
+    first = steps["teacher"]([f"row {i}" for i in range(rows)], "write")
+    sides: dict[str, list[str]] = {}
+    threads = [
+        threading.Thread(target=lambda side=side: sides.update({side: steps["teacher"](first, side)}))
+        for side in ("left", "right")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    steps["teacher"]([f"{a} {b}" for a, b in zip(sides["left"], sides["right"], strict=True)], "join")
+    return 4 * rows
+
+
+def two_models(steps: dict[str, Step], rows: int) -> int:
+    """A teacher writes, a judge judges, twice; both are models of one server."""
+    texts = [f"row {i}" for i in range(rows)]
+    for turn in ("first", "second"):
+        texts = steps["judge"](steps["teacher"](texts, f"write {turn}"), f"judge {turn}")
+    return 4 * rows
+
+
+def overhead(quick: bool) -> None:
+    """CPU time of ours per call, client, cache and ledger apart, against a server that answers at once."""
+    rows = 1000 if quick else 5000
+    requests = [Request.ask(f"prompt number {i}", Sampling(max_tokens=64)) for i in range(rows)]
+
+    def measured(ask: Callable[[], list[Reply]]) -> str:
+        began, cpu = time.perf_counter(), time.process_time()
+        assert len(ask()) == rows
+        return (
+            f"{(time.process_time() - cpu) / rows * 1e3:.2f} ms CPU, {rows / (time.perf_counter() - began):.0f} calls/s"
+        )
+
+    with Server(latency=[0.0, 0.0]) as server, tempfile.TemporaryDirectory() as folder:
+        engine = OpenAI(model="fake", base_url=server.url, concurrency=64).open()
+        cache = CallCache(Path(folder) / "calls.sqlite")
+        llm = CachedLLM(engine, cache, cache.budget("run", "generate", max_tokens=10**9))
+        print(f"overhead a call, {rows:,} calls, a server that answers at once on the same {os.cpu_count()} cores")
+        print(f"  client alone                    {measured(lambda: engine.generate(requests))}")
+        print(f"  with durable cache and budget   {measured(lambda: llm.generate(requests))}")
+        print(f"  again, from the cache           {measured(lambda: llm.generate(requests))}")
+        engine.close()
+        cache.close()
+
+
+def faults(quick: bool) -> None:
+    """10,000 calls with 5 % 429, 2 % 500, 1 % that never answer, 1 % malformed JSON: nothing lost, nothing counted twice."""
+    rows = 1000 if quick else 10_000
+    rates = {"429": 0.05, "500": 0.02, "hang": 0.01, "undecodable": 0.01}
+    requests = [Request.ask(f"prompt number {i}", Sampling(max_tokens=64)) for i in range(rows)]
+    with Server(latency=[0.02, 0.05], rates=rates) as server, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calls.sqlite"
+        cache = CallCache(path)
+        engine = OpenAI(model="fake", base_url=server.url, concurrency=64, timeout_seconds=2.0).open()
+        began = time.perf_counter()
+        replies = CachedLLM(engine, cache, cache.budget("run", "generate", max_tokens=10**9)).generate(requests)
+        seconds = time.perf_counter() - began
+        engine.close()
+        cache.close()
+        counters = server.counters()
+        database = sqlite3.connect(path)
+        stored, tokens = database.execute(
+            "SELECT count(*), sum(prompt_tokens + completion_tokens) FROM calls"
+        ).fetchone()
+        calls, booked, lost = database.execute(
+            "SELECT calls, prompt_tokens + completion_tokens, lost_tokens FROM accounts"
+        ).fetchone()
+        (left,) = database.execute("SELECT count(*) FROM reservations").fetchone()
+        database.close()
+    bad = sum(not reply.ok for reply in replies)
+    again = counters["billed"] - rows - counters["injected"].get("undecodable", 0)
+    print(f"{rows:,} calls through faults {rates}: {rows - bad:,} answered, {bad} lost, {seconds:.1f} s")
+    print(
+        f"  injected {counters['injected']}; {counters['requests']:,} requests; billed beyond the malformed ones: {again}"
+    )
+    print(
+        f"  stored {stored:,}, booked {calls:,} calls and {booked:,} of {tokens:,} tokens, {lost} lost, {left} reservations left"
+    )
+    assert (bad, again, stored, calls, booked, lost, left) == (0, 0, rows, rows, tokens, 0, 0), "see the line above"
+
+
+def main() -> None:
+    """Run what was chosen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer calls")
+    parser.add_argument("--only", choices=("shapes", "overhead", "faults"))
+    given = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    for part in (shapes, overhead, faults):
+        if given.only in (None, part.__name__):
+            part(given.quick)
+
+
+if __name__ == "__main__":
+    main()
