@@ -74,6 +74,7 @@ class Asked:
     failures: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
     calls: list[bytes] = field(default_factory=list)
+    scorings: list[bytes] = field(default_factory=list)  # calls that wrote nothing: probabilities of given texts
     said: list[Turn] = field(default_factory=list)  # the reflection's conversation so far
 
     @property
@@ -222,7 +223,7 @@ def _reflect_by_probability(asked: Sequence[Asked], replies: Mapping[str, tuple[
     scored = llm.logprobs([ScoreRequest(text, tuple(one.said)) for one in asked for _, text in forms])
     for place, one in enumerate(asked):
         mine = scored[place * len(forms) : (place + 1) * len(forms)]
-        one.calls += calls_of(mine)
+        one.scorings += calls_of(mine)
         failure = next((s.failure or "cut-off" for s in mine if s.failure or s.truncated or not s.logprobs), None)
         if failure:
             one.failures[failure] += 1
@@ -262,7 +263,7 @@ def noncontradictions(pairs: Sequence[tuple[str, str]], nli: NLI) -> list[float]
 def _score_answers(asked: Sequence[Asked], kind: Likelihood, llm: LLM) -> None:
     """Fills in the likelihood of each answer; one that could not be scored is counted and left out."""
     for one, found in zip(asked, likelihoods([(one.before, one.target) for one in asked], kind, llm), strict=True):
-        one.calls += found.calls
+        one.scorings += found.calls
         if found.failure:
             one.failures[found.failure] += 1
         one.likelihood = found.value
@@ -309,6 +310,8 @@ def _evidence(one: Asked, observed: float | None, reflected: float | None, by: s
     if one.failures:
         yield "failures", dict(sorted(one.failures.items()))
     yield "calls", [call.hex() for call in one.calls]
+    if one.scorings:
+        yield "scorings", [call.hex() for call in one.scorings]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -41,6 +41,7 @@ class Case:
     corrected: bool = False
     tried: list[dict[str, Any]] = field(default_factory=list)
     calls: list[bytes] = field(default_factory=list)
+    scorings: list[bytes] = field(default_factory=list)
     written_by: list[bytes] = field(default_factory=list)
 
     @property
@@ -108,6 +109,7 @@ def correct(
         changed = 0
         for one, ruling in zip(compared, found, strict=True):
             one.case.calls += ruling.calls
+            one.case.scorings += ruling.scorings
             outcome = outcome_of(ruling, min_confidence)
             one.case.note(number, outcome, one.text, ruling)
             if outcome == "corrected":

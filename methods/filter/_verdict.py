@@ -66,7 +66,8 @@ class Ruling:
     confidence: float | None
     failure: str | None
     orders: list[dict[str, Any]]
-    calls: list[bytes] = field(default_factory=list)
+    calls: list[bytes] = field(default_factory=list)  # that wrote something
+    scorings: list[bytes] = field(default_factory=list)
 
 
 def rulings(pairs: Sequence[Pair], how: Comparing, judge: LLM, *, seed: int, progress: Progress) -> list[Ruling]:
@@ -85,6 +86,7 @@ class _Said:
     failure: str | None
     chances: Mapping[str, float] | None
     calls: list[bytes]
+    scorings: list[bytes]
 
 
 def _orders(pair: Pair, prompt: Prompt) -> tuple[str, str]:
@@ -105,7 +107,7 @@ def _verdicts(asked: Sequence[str], how: Comparing, judge: LLM, progress: Progre
         verdict = None if failure else verdict_of(reply.text)
         if isinstance(verdict, Unparsed):
             verdict, failure = None, "unparsed"
-        found.append(_Said(verdict, failure, None, calls_of([reply])))
+        found.append(_Said(verdict, failure, None, calls_of([reply]), []))
     return found
 
 
@@ -119,7 +121,7 @@ def _scored_verdicts(
         mine = scored[place * len(forms) : (place + 1) * len(forms)]
         failure = next((s.failure or "cut-off" for s in mine if s.failure or s.truncated or not s.logprobs), None)
         if failure:
-            found.append(_Said(None, failure, None, calls_of(mine)))
+            found.append(_Said(None, failure, None, [], calls_of(mine)))
             continue
         sums: dict[str, list[float]] = {}
         for (verdict, _), one in zip(forms, mine, strict=True):
@@ -127,7 +129,7 @@ def _scored_verdicts(
         chances = chances_of(sums)
         best = max(chances.values())
         likeliest = [verdict for verdict, chance in chances.items() if chance == best]
-        found.append(_Said(likeliest[0] if len(likeliest) == 1 else "tie", None, chances, calls_of(mine)))
+        found.append(_Said(likeliest[0] if len(likeliest) == 1 else "tie", None, chances, [], calls_of(mine)))
     return found
 
 
@@ -143,6 +145,7 @@ def _ruling(said: Sequence[_Said], doubted: Sequence[Confidence], how: Comparing
     orders: list[dict[str, Any]] = []
     sure: list[float | None] = []
     calls: list[bytes] = []
+    scorings: list[bytes] = []
     for one, doubt in zip(said, doubted, strict=True):
         observed = one.chances[one.verdict] if one.chances and one.verdict else doubt.observed
         confidence = combined(observed, doubt.reflected, how.beta) if one.verdict else None
@@ -155,15 +158,16 @@ def _ruling(said: Sequence[_Said], doubted: Sequence[Confidence], how: Comparing
         told |= {key: doubt.evidence[key] for key in ("letters", "failures") if key in doubt.evidence}
         orders.append(told)
         calls += [*one.calls, *(bytes.fromhex(key) for key in doubt.evidence["calls"])]
+        scorings += [*one.scorings, *(bytes.fromhex(key) for key in doubt.evidence.get("scorings", ()))]
     first, swapped = said
     if first.verdict is None or swapped.verdict is None:
-        return Ruling(None, False, None, first.failure or swapped.failure, orders, calls)
+        return Ruling(None, False, None, first.failure or swapped.failure, orders, calls, scorings)
     verdict = agree_in_both_orders(first.verdict, swapped.verdict)
     agreed = verdict != "tie" or first.verdict == swapped.verdict == "tie"
     winner = {"A": "given", "B": "candidate"}.get(verdict, "tie")
     both = [value for value in sure if value is not None]
     lowest = min(both) if len(both) == len(sure) else None
-    return Ruling(winner, agreed, lowest, None, orders, calls)  # type: ignore[arg-type]
+    return Ruling(winner, agreed, lowest, None, orders, calls, scorings)  # type: ignore[arg-type]
 
 
 def _rounded(value: float | None) -> float | None:

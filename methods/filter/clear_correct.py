@@ -203,9 +203,10 @@ class ClearCorrect(AutoFilter):
         return Case(asked, passed, why, asked.target)
 
     def _verdict(self, row: Mapping[str, Any], one: Confidence, case: Case, limit: float | None) -> dict[str, Any]:
-        calls = [call.hex() for call in dict.fromkeys([*case.written_by, *case.calls])]
+        calls = _keys([*case.written_by, *case.calls], one.evidence["calls"])
+        scorings = _keys(case.scorings, one.evidence.get("scorings", ()))
         evidence = {**one.evidence, "correction": case.outcome, "why": in_words(case.outcome), "tried": case.tried}
-        evidence["calls"] = [*calls, *(key for key in one.evidence["calls"] if key not in calls)]
+        evidence |= {"calls": calls} | ({"scorings": scorings} if scorings else {})
         successor = None
         said = fate(one, self.passes(one.confidence, limit))
         if case.corrected:
@@ -213,3 +214,8 @@ class ClearCorrect(AutoFilter):
             evidence |= {"given": shown(case.asked.target), "answer": shown(case.answer)}
             successor = [*row["messages"][:-1], {**row["messages"][-1], "content": case.answer}]
         return {"id": row["id"], **said, "evidence": canonical_json(evidence), "successor": successor}
+
+
+def _keys(calls: Sequence[bytes], others: Sequence[str]) -> list[str]:
+    """Call keys in hex, each once."""
+    return list(dict.fromkeys([*(call.hex() for call in calls), *others]))

@@ -284,7 +284,7 @@ def test_reflection_by_letter_probability_asks_no_reply():
     assert model.scored[-1].messages[1].content == "answer: A", "the likeliest counts as said"
     assert verdicts["score"][0] == pytest.approx(0.5 + 0.1)
     assert evidence(verdicts)["letters"][0] == {"A": 0.5, "B": 0.3, "C": 0.2}
-    assert evidence(verdicts)["calls"] == [digest16(letter.encode()).hex() for letter in "ABC"] * 2
+    assert evidence(verdicts)["scorings"] == [digest16(letter.encode()).hex() for letter in "ABC"] * 2
 
 
 def test_a_truncated_scoring_is_no_reflection():
