@@ -122,8 +122,9 @@ class TorchTuning:
         """Weights (a LoRA update is merged in), tokenizer and template."""
         folder.mkdir(parents=True, exist_ok=True)
         model = self.model.merge_and_unload() if self.config.adapter == "lora" else self.model
-        model.save_pretrained(str(folder), safe_serialization=True)
-        self._tokenizer.save_pretrained(str(folder))
+        with quiet_loading():
+            model.save_pretrained(str(folder), safe_serialization=True)
+            self._tokenizer.save_pretrained(str(folder))
 
     def _fresh_optimizer(self) -> Any:
         import torch
