@@ -36,7 +36,8 @@ def lineage_text(graph: Lineage) -> str:
 
 def _node_line(node: Node, prefix: str, role: str) -> str:
     tags = f"  [{', '.join(map(line, node.tags))}]" if node.tags else ""
-    return f"{prefix}{role}{node.ref}  {line(node.method)}: {line(node.change)}{tags}"
+    many = f"{node.stands_for} × " if node.stands_for > 1 else ""
+    return f"{prefix}{role}{node.ref}  {many}{line(node.method)}: {line(node.change)}{tags}"
 
 
 def lineage_dot(graph: Lineage) -> str:

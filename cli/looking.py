@@ -52,13 +52,23 @@ def lineage(
     as_json: JsonOption = False,
     dot: Annotated[bool, typer.Option("--dot", help="As Graphviz.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="As Mermaid.")] = False,
+    up: Annotated[int | None, typer.Option(min=0, help="At most so many steps before it.")] = None,
+    down: Annotated[int | None, typer.Option(min=0, help="At most so many steps after it.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Only the way from this version to it.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Versions alike one by one, not as one line.")] = False,
 ) -> None:
-    """The graph of versions behind a dataset, with what each step kept and dropped."""
+    """The graph of versions around a dataset, with what each step kept and dropped."""
     from cli import graph as draw
+    from storage.lineage import collapsed, path_between
     from storage.lineage import lineage as graph_of
     from storage.store import Store
 
-    graph = graph_of(Store.open(store, create=False), dataset)
+    opened = Store.open(store, create=False)
+    if start is not None:
+        graph = path_between(opened, opened.resolve(start), opened.resolve(dataset))
+    else:
+        graph = graph_of(opened, dataset, up=up, down=down)
+    graph = graph if whole or as_json else collapsed(graph)
     if as_json:
         out_json(graph)
     else:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import caching, care, curating, decontaminating, looking, packing, ranking, serving, stages
+from cli import caching, care, curating, decontaminating, looking, packing, ranking, serving, site, stages
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
 
@@ -29,11 +29,12 @@ for panel, commands in {
     STAGE: (stages.ingest, stages.generate, stages.dedup, stages.filter_, stages.rank,
             stages.select, stages.mix, stages.publish, stages.evaluate),
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,
+           site.site, site.what_if, site.blast,
            ranking.leaderboard, looking.methods, looking.runs),
     CARE: (serving.serve, serving.up, serving.down, serving.deploy, care.doctor, care.verify, care.gc, care.pretrain),
 }.items():  # fmt: skip
     for command in commands:
-        app.command(name=command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+        app.command(name=command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)
 app.add_typer(decontaminating.decontaminate, name="decontaminate", rich_help_panel=STAGE)
 app.add_typer(packing.benchmarks, name="benchmarks", rich_help_panel=LOOK)
 app.add_typer(serving.engine, name="engine", rich_help_panel=CARE)

@@ -37,12 +37,6 @@ class Absence(View):
     some: tuple[AbsentRow, ...] = ()  # nearest to the threshold first
 
 
-def member_ids(reader: Reader, manifest: Manifest) -> pl.DataFrame:
-    """Distinct members of a version: ``id``, ``home`` (u16 into its homes) and ``row``."""
-    positions = reader.store.positions(manifest.ref).unique(maintain_order=True)
-    return with_ids(reader, manifest, positions)
-
-
 def with_ids(reader: Reader, manifest: Manifest, positions: pl.DataFrame) -> pl.DataFrame:
     """Positions of a version with the ids that stand there; order is by home, then as given."""
     tables: list[pl.DataFrame] = []

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from schemas.lineage import DatasetRef, Manifest
 from storage import figures
-from storage.absent import Absence, absences, edit_pairs, member_ids
+from storage.absent import Absence, absences, edit_pairs, with_ids
+from storage.dense import laid_out, places
 from storage.find import Scope, scope_of
+from storage.remembered import arrays
 from storage.seek import Reader, legible
 from storage.store import Store
 from storage.training import training_of
@@ -72,16 +75,23 @@ class Diff(View):
 
 def diff(store: Store, before: DatasetRef | str, after: DatasetRef | str) -> Diff:
     """The difference between two refs or tags, from the first to the second."""
+    reader = Reader(store)
     with legible(f"the difference of {before} and {after}"):
-        return _diff(Reader(store), before, after)
+        sides = [store.describe(store.resolve(one) if isinstance(one, str) else one) for one in (before, after)]
+        below = [step.commit_id for side in sides for step in store.downstream(side.ref)]  # trainings come later
+        tags = [f"{tag.name}@v{tag.number}" for tag in store.tags()]
+        key = (str(store.root), "diff", str(before), str(after), *below, *tags)
+        return arrays.of(key, lambda: _diff(reader, before, after))
 
 
 def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> Diff:
     old, new = scope_of(reader, before), scope_of(reader, after)
     a, b = old.manifests[-1], new.manifests[-1]
-    ids_a, ids_b = member_ids(reader, a), member_ids(reader, b)
-    gone = ids_a.join(ids_b, on="id", how="anti")
-    came = ids_b.join(ids_a, on="id", how="anti")
+    rows_a, gone = _without(reader, a, b)
+    rows_b, came = _without(reader, b, a)
+    same = gone.select("id").join(came.select("id"), on="id", how="inner")["id"]  # kept, but read into another home
+    gone = gone.filter(~pl.col("id").is_in(same.implode()))
+    came = came.filter(~pl.col("id").is_in(same.implode()))
     pairs = edit_pairs(reader, [*old.manifests, *new.manifests], gone["id"], came["id"])
     gone = gone.filter(~pl.col("id").is_in(pairs["gone"].implode()))
     came = came.filter(~pl.col("id").is_in(pairs["came"].implode()))
@@ -96,7 +106,7 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
         sentence=_sentence(old, new, came.height, gone.height, pairs.height, why_removed, changes),
         before_rows=a.counts.rows_out,
         after_rows=b.counts.rows_out,
-        common=ids_a.height - gone.height - pairs.height,
+        common=rows_a - gone.height - pairs.height,
         added=came.height,
         removed=gone.height,
         edited=pairs.height,
@@ -109,9 +119,19 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
         metrics=_metrics(reader.store, a, b),
         counts=(
             Count(name="rows", before=a.counts.rows_out, after=b.counts.rows_out),
-            Count(name="distinct examples", before=ids_a.height, after=ids_b.height),
+            Count(name="distinct examples", before=rows_a, after=rows_b),
         ),
     )
+
+
+def _without(reader: Reader, one: Manifest, other: Manifest) -> tuple[int, pl.DataFrame]:
+    """How many distinct members a version has, and those whose place the other does not hold: ``id``, ``home``, ``row``."""
+    mine, others = places(reader, one.ref), places(reader, other.ref)
+    held = laid_out(reader, others, np.ones(len(others), dtype=bool), False)
+    apart = np.flatnonzero(~mine.gather(held, False)) if held else np.arange(len(mine))
+    own = laid_out(reader, mine, np.ones(len(mine), dtype=bool), False)
+    frame = pl.DataFrame({"home": mine.home[apart], "row": mine.row[apart]}).unique(maintain_order=True)
+    return sum(int(flags.sum()) for flags in own.values()), with_ids(reader, one, frame)
 
 
 def _sentence(

@@ -9,7 +9,9 @@ from schemas.lineage import DatasetRef, Manifest, Part, Rule, Step
 from storage.layout import shaped
 from storage.objects import Disk, gone
 
-ROW_GROUP = 65_536  # small enough that reading one example is milliseconds, large enough that zstd has something to do
+ROW_GROUP = 65_536  # large enough that zstd has something to do
+TEXT_ROW_GROUP = 8_192  # of parts with texts: one row costs its whole group (4 ms instead of 20), for 8 % more bytes
+_TEXTS = frozenset(("messages", "request", "text"))
 
 
 class Draft:
@@ -64,9 +66,10 @@ class Draft:
 
 def write_parquet(disk: Disk, frame: pl.DataFrame) -> Part:
     """One durable Parquet object."""
+    rows = TEXT_ROW_GROUP if _TEXTS.intersection(frame.columns) else ROW_GROUP
     return disk.put(
         lambda sink: frame.write_parquet(
-            sink, compression="zstd", compression_level=1, statistics=True, row_group_size=ROW_GROUP
+            sink, compression="zstd", compression_level=1, statistics=True, row_group_size=rows
         ),
         frame.height,
     )

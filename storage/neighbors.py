@@ -26,7 +26,7 @@ from storage.views import View
 from storage.words import preview
 
 #: Members that are compared; of a larger version so many stretches, evenly spread: a stretch is one read.
-MOST = 4_000
+MOST = 2_000
 STRETCHES = 8
 #: Share of members whose cached vectors must be there to be used.
 ENOUGH = 0.9

@@ -2,7 +2,9 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from jinja2 import Environment
@@ -15,9 +17,12 @@ from starlette.routing import Route
 
 from schemas.errors import CorruptStore, MissingDataset, ProvenderError, UsageError
 from storage.benchmarks import shown_evidence
+from storage.dense import columns_of
 from storage.reading import ReadingStore
 from storage.report import environment, style
 from storage.sankey import sankey
+from storage.seek import Reader
+from storage.show import show
 from web.frame import Frame
 from web.guard import Guard
 from web.links import Links
@@ -47,6 +52,8 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
+#: Datasets whose figures are read as soon as the server stands.
+WARMED = 8
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -127,7 +134,23 @@ def create_app(
         Route("/blast.jsonl", questions.blast),
         Route("/static/{name}", static),
     ]
+
+    def warmed() -> None:
+        """The figures of the newest datasets, before someone asks; what cannot be read shows on its page."""
+        for tag in sorted(frame.store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]:
+            try:
+                show(frame.store, tag.ref)
+                columns_of(Reader(frame.store), tag.ref)
+            except (ProvenderError, OSError) as error:
+                logging.getLogger("provender").debug("not warmed: %s", error)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
+        threading.Thread(target=warmed, name="warm", daemon=True).start()
+        yield
+
     return Starlette(
+        lifespan=lifespan,
         routes=routes,
         middleware=[Middleware(Guard, hosts=tuple(allowed_hosts), token=token)],
         exception_handlers={ProvenderError: failed, 404: failed, 500: failed},

@@ -1,0 +1,137 @@
+"""site: the browser's pages of one dataset as plain files. what-if and blast: its questions in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, piped, safe, say
+from cli.looking import Dataset
+
+
+def site(
+    dataset: Dataset,
+    to: Annotated[Path, typer.Option("--out", help="Folder to write; new, empty or an older site.")] = Path("site"),
+    examples: Annotated[
+        int, typer.Option(min=0, help="Kept rows with a page of their own, and as many dropped ones.")
+    ] = 500,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """The browser's pages of one dataset as plain files: put them on any web server, or open them from a disk."""
+    from uvicorn.importer import import_from_string
+
+    publish = import_from_string("web.publish:publish_site")  # by name: the two front ends never import each other
+
+    def told(done: int, total: int) -> None:
+        if done % 100 == 0:
+            say(f"{done:,} of {total:,} pages")
+
+    made = publish(store, dataset, to, examples=examples, progress=told)
+    if as_json:
+        out_json({"index": str(made.index), "files": made.files, "examples": made.examples, "left_out": made.left_out})
+        return
+    out(str(made.index))
+    say(f"{made.files:,} files, {made.examples:,} examples with pages of their own" + (
+        f"; {made.left_out:,} kept rows have none (--examples raises the limit)" if made.left_out else ""))  # fmt: skip
+
+
+def what_if(
+    dataset: Dataset,
+    move: Annotated[
+        list[str],
+        typer.Option("--move", metavar="SCORE=VALUE", help="A threshold and where to put it; may be repeated."),
+    ] = [],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """What if a threshold had been another one: counts, composition and rows from stored scores; no step runs."""
+    from cli.plain import line, table
+    from schemas.errors import UsageError
+    from storage.store import Store
+    from storage.what_if import what_if as ask
+    from storage.words import number
+
+    moves: dict[str, float] = {}
+    for one in move:
+        key, equals, value = one.rpartition("=")
+        try:
+            moves[key] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"--move {safe(one)[:80]} is not SCORE=VALUE, for example clear=0.3")
+    found = ask(Store.open(store, create=False), dataset, moves)
+    if as_json:
+        out_json(found)
+        return
+    out(line(found.says) + ".")
+    if not moves:
+        figures = ((t.threshold, t.low, t.high, t.scored) for t in found.thresholds)
+        listed = [(t.key, t.rule, *map(number, told)) for t, told in zip(found.thresholds, figures, strict=True)]
+        head = ("score", "rule", "threshold", "lowest", "highest", "rows")
+        out(table(head, listed, (2, 3, 4, 5)) if listed else "nothing can be moved")
+    else:
+        parts = [(p.source, number(p.before), number(p.after), number(p.may_come)) for p in found.parts]
+        out(table(("source", "now", "would stay", "may come back"), parts, (1, 2, 3)))
+        for title, some in (("newly kept", found.newly_kept), ("newly dropped", found.newly_dropped)):
+            for row in some:
+                score = number(row.verdict.score) if row.verdict else ""
+                out(f"{title}  {row.id[:12]}  {score}  {line(row.prompt)}")
+    for one in found.fixed:
+        say(f"cannot be moved: {safe(one.rule)} of {one.ref} ({one.why})")
+    say(found.note)
+
+
+def blast(
+    kind: Annotated[
+        str | None, typer.Argument(help="example, source, license, model, prompt or call; left out, causes are listed.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Its id or name.")] = None,
+    recall: Annotated[
+        Path | None, typer.Option("--recall", help="Write every affected example to a .csv or .jsonl file.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Blast radius: every example of every version that came from a seed, source, licence, model, prompt or call."""
+    from cli.plain import line, table
+    from schemas.errors import UsageError
+    from storage.blast import KINDS, causes, recall_list
+    from storage.blast import blast as ask
+    from storage.store import Store
+    from storage.tables import csv_lines, jsonl_lines
+    from storage.words import number, share
+
+    opened = Store.open(store, create=False)
+    chosen = next((one for one in KINDS if one == kind), None)
+    if kind is not None and chosen is None:
+        raise UsageError(f"a cause is one of {', '.join(KINDS)}, not {safe(kind)[:40]!r}")
+    if chosen is None or name is None:
+        listed = [one for one in causes(opened) if chosen in (None, one.kind)]
+        out_json(listed) if as_json else out(
+            table(("kind", "name", "says"), [(c.kind, c.name, c.says) for c in listed], ())
+        )
+        return
+    found = ask(opened, chosen, name)
+    if recall is not None:
+        told = recall_list(opened, chosen, name)
+        as_csv = recall.suffix == ".csv"
+        if not as_csv and recall.suffix != ".jsonl":
+            raise UsageError(f"--recall {recall} ends in neither .csv nor .jsonl")
+        lines = csv_lines(told, ("id", "source", "license", "made_by", "direct", "in")) if as_csv else jsonl_lines(told)
+        with recall.open("w", encoding="utf-8", newline="", errors="replace") as file:
+            file.writelines(lines)
+        say(f"recall list in {recall}")
+    if as_json:
+        out_json(found)
+        return
+    out(line(found.says) + ".")
+    hits = [
+        (", ".join(hit.tags) or hit.ref, hit.stage, number(hit.rows), number(hit.of), share(hit.rows, hit.of))
+        for hit in found.versions[: None if piped() else 40]
+    ]
+    if hits:
+        out(table(("version", "step", "affected", "of", "share"), hits, (2, 3, 4), whole=(0,)))
+    if found.judged_by:
+        out(f"it also judged in {', '.join(found.judged_by)}")
