@@ -16,12 +16,14 @@ def dirichlet(
     temper: float = 0.5,
     strengths: tuple[float, float] = (0.1, 5.0),
     most_over_prior: float = 15.0,
+    apart: float = 0.02,
 ) -> np.ndarray:
     """``count`` mixtures, float64, (count, k): the prior, the uniform one, and Dirichlet draws around the tempered prior.
 
     The concentration of a draw, averaged over the sources, is one of 15 strengths spaced evenly in the logarithm, in
     turn, so that some draws are near one source and others near the middle. A draw in which a source has more than
-    ``most_over_prior`` times its prior is drawn again (up to 100 times).
+    ``most_over_prior`` times its prior, or whose shares differ by no more than ``apart`` in all from an earlier one, is
+    drawn again (up to 100 times).
 
     Paper: Liu et al. 2025, RegMix, https://arxiv.org/abs/2407.01492; there the strength is that of all sources together,
     which for a handful of sources gives hardly anything but single ones.
@@ -35,7 +37,8 @@ def dirichlet(
         drawn = np.zeros(len(prior))
         for _ in range(100):
             drawn[kept] = rng.dirichlet(np.maximum(levels[len(found) % len(levels)] * tempered[kept], 1e-3))
-            if np.isfinite(drawn).all() and (drawn <= most_over_prior * np.maximum(prior, 1e-12)).all():
+            fair = np.isfinite(drawn).all() and (drawn <= most_over_prior * np.maximum(prior, 1e-12)).all()
+            if fair and min(np.abs(drawn - other).sum() for other in found) > apart:
                 break
         found.append(drawn if np.isfinite(drawn).all() else kept / kept.sum())
     return np.array(found)

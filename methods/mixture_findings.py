@@ -63,7 +63,9 @@ def compared(losses: Mapping[str, Sequence[float | None]], proposal: str = "prop
 def sentence(ours: Sequence[float | None], others: Sequence[Compared]) -> str:
     """What the confirmation runs say, in words."""
     known = [x for x in ours if x is not None]
-    if not known or not others:
+    if not known:
+        return "the proposed mixture's proxies ended without a finite loss; lower the tuner's learning_rate"
+    if not others:
         return "the mixture was not measured against others"
     told: list[str] = []
     for one in others:

@@ -27,7 +27,7 @@ class RegMix(LawMix):
         "lightgbm", description="lightgbm needs the extra `mixture`; linear ranks mixtures far worse"
     )
     simulated: int = Field(100_000, ge=1000, description="mixtures simulated by the proposer")
-    bootstraps: int = Field(20, ge=0, description="refits on resampled runs, for the weights' intervals; 0 = none")
+    bootstraps: int = Field(10, ge=0, description="refits on resampled runs, for the weights' intervals; 0 = none")
 
     def law(self) -> Law:
         """See `LawMix`."""
