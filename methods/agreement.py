@@ -32,6 +32,20 @@ def majority(values: Sequence[V | None]) -> Vote[V] | None:
     return Vote(winner, most / len(cast), len(cast), sum(n == most for n in counts.values()) > 1)
 
 
+def shortest_majority(values: Sequence[str]) -> Vote[str] | None:
+    """The commonest text; of those equally common the shortest, then the one that was seen first. None without any.
+
+    >>> shortest_majority(["bb", "a", "bb", "a"])
+    Vote(winner='a', share=0.5, votes=4, tied=True)
+    """
+    counts = Counter(values)
+    if not counts:
+        return None
+    most = max(counts.values())
+    equals = [value for value, count in counts.items() if count == most]
+    return Vote(min(equals, key=len), most / len(values), len(values), len(equals) > 1)
+
+
 def mean_of_present(values: Sequence[float | None]) -> float | None:
     """Mean over those that are there; None when none is."""
     present = [value for value in values if value is not None]

@@ -57,8 +57,8 @@ def evaluate(
     - ``exact-match`` and ``rouge-l``: 0 to 1, of the greedy reply of at most ``max_new_tokens`` tokens to the prompt of
       the last turn, against that turn; higher is better.
 
-    ``slices`` are columns; each of their values gets a line of its own. Raises ``EmptyStage`` without examples,
-    ``CannotScore`` where the engine gives no log-probabilities.
+    ``slices`` are columns; each of their values gets a line of its own, unless all are null. Raises ``EmptyStage``
+    without examples, ``CannotScore`` where the engine gives no log-probabilities.
     """
     if examples.is_empty():
         raise EmptyStage("there is no example to evaluate on; give a target source that has some")
@@ -167,7 +167,8 @@ def _measured(
         values = sorted(
             frame[column].value_counts(sort=True).head(SLICES)[column].to_list(), key=lambda v: (v is None, v)
         )
-        parts += [(f"{column}={value}", frame.filter(pl.col(column).eq_missing(value))) for value in values]
+        if values != [None]:
+            parts += [(f"{column}={value}", frame.filter(pl.col(column).eq_missing(value))) for value in values]
     return [_measure(part, metric, name, paired, rng) for metric in metrics for name, part in parts]
 
 

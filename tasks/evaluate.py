@@ -28,9 +28,10 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
         rows = work.store.pool(target)
         result = evaluate(
             tuned,
-            rows.unique("id", keep="first", maintain_order=True).head(how.max_examples),
+            rows.unique("id", keep="first", maintain_order=True).head(how.max_examples).with_columns(task_of()),
             rng=work.rng,
             metrics=how.metrics,
+            slices=("source", "task"),
             baseline=untuned,
             max_new_tokens=how.max_new_tokens,
             progress=work.using.progress,
@@ -52,6 +53,11 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
         work.draft.nondeterministic = True
 
     return materialise("evaluate", identity, [("model", model), ("pool", target)], bench, compute)
+
+
+def task_of() -> pl.Expr:
+    """The task that a row of several tasks names in its fields, so that each gets figures of its own; else null."""
+    return pl.col("extra").str.json_path_match("$.task").alias("task")
 
 
 def engines_of(work: Work, model: DatasetRef) -> tuple[Any, Any]:

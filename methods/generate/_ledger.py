@@ -32,15 +32,18 @@ class Ledger:
     refused: list[dict[str, Any]] = field(default_factory=list)
     _contents: set[tuple[str, str]] = field(default_factory=set)
 
-    def accept(self, prompt: str, answer: str, pedigree: Pedigree) -> bool:
-        """Record an example of one question and answer, unless the very same one is there already (then refused)."""
+    def accept(self, prompt: str, answer: str, pedigree: Pedigree, before: Sequence[tuple[str, str]] = ()) -> bool:
+        """Record an example of one question and answer, unless the very same one is there already (then refused).
+
+        ``before`` are turns (role, content) that stand in front of the question.
+        """
         if (prompt, answer) in self._contents:
             self.refuse(f"{prompt}\n\n{answer}", "repeats-example", pedigree)
             return False
         self._contents.add((prompt, answer))
         self.created.append(
             {
-                "messages": turns(("user", prompt), ("assistant", answer)),
+                "messages": turns(*before, ("user", prompt), ("assistant", answer)),
                 "tools": None,
                 "worse": None,
                 "parents": list(pedigree.parents),

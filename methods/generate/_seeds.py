@@ -15,12 +15,17 @@ _MARKERS = re.compile(r"(?mi)^\s*(task|input|output|class label|example \d+)\s*\
 
 @dataclass(frozen=True)
 class Seed:
-    """A task that a person wrote. ``is_classification`` is None where the source does not say."""
+    """A task that a person wrote. ``is_classification`` is None where the source does not say.
+
+    ``name`` and ``labels`` (the possible answers) are what the source calls them, empty where it does not.
+    """
 
     id: bytes
     instruction: str
     instances: tuple[Instance, ...]
     is_classification: bool | None = None
+    name: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def n_words(self) -> int:
@@ -67,7 +72,17 @@ def _seed(id: bytes, messages: Sequence[Mapping[str, Any]], extra: Mapping[str, 
     if not instances and output:
         instances = (Instance(given, output),)
     label = extra.get("is_classification")
-    return Seed(id, instruction, instances, label if isinstance(label, bool) else None)
+    name, labels = extra.get("task"), extra.get("labels")
+    return Seed(
+        id=id,
+        instruction=instruction,
+        instances=instances,
+        is_classification=label if isinstance(label, bool) else None,
+        name=name.strip() if isinstance(name, str) else "",
+        labels=tuple(dict.fromkeys(x.strip() for x in labels if isinstance(x, str) and x.strip()))
+        if isinstance(labels, list)
+        else (),
+    )
 
 
 def _instances(value: Any) -> tuple[Instance, ...]:

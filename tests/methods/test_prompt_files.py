@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment, nodes
 
 from methods import prompt_files, prompts
 from methods.generate.self_instruct import SelfInstruct
@@ -45,18 +46,19 @@ def test_every_shipped_prompt_says_what_it_is_for_and_where_it_comes_from(name):
 
 def filled(name: str, text: str) -> str:
     """The prompt with this text in every place that shows data."""
-    values: dict[str, object] = dict.fromkeys(shipped(name).variables, text)
-    for variable, value in {
-        "instructions": [text, text],
-        "tasks": [(text, text, text)],
-        "demonstrations": [(text, True)] if name == "classification-question" else [(text, [(text, text)])],
-        "examples": [(text, text)],
-        "other_inputs": [text, text],
-        "label": text,
-    }.items():
-        if variable in values:
-            values[variable] = value
-    return shipped(name).render(**values)
+    prompt = shipped(name)
+    loops = list(Environment().parse(prompt.body).find_all(nodes.For))
+    return prompt.render(**{variable: shaped(variable, loops, text) for variable in prompt.variables})
+
+
+def shaped(variable: str, loops: list[nodes.For], text: str):
+    """The text, or a list of two of what the template's loop over the variable takes apart."""
+    for loop in loops:
+        if isinstance(loop.iter, nodes.Name) and loop.iter.name == variable:
+            parts = loop.target.items if isinstance(loop.target, nodes.Tuple) else [loop.target]
+            values = tuple(shaped(part.name, loops, text) for part in parts)
+            return [values if len(values) > 1 else values[0]] * 2
+    return text
 
 
 def marks(name: str, rendered: str) -> int:
