@@ -102,14 +102,26 @@ def select(
 
 
 def mix(
-    pool: Input, method: Method = "temperature", set_: Fields = [], tag: Tag = None, rng_seed: Seed = 0,
+    pool: Input, method: Method = "temperature", set_: Fields = [],
+    target: Annotated[
+        str | None, typer.Option("--target", help="What the mixture is to do well on: tag, ref or file; for methods that measure.")
+    ] = None,
+    tune: Annotated[
+        str, typer.Option("--tune", help="YAML of a tuning backend, or a model for `torch`; for methods that measure.")
+    ] = "sprout",
+    tag: Tag = None, rng_seed: Seed = 0,
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Blend a pool's sources in the weights a method finds."""
+    """Blend a pool's sources in the weights a method finds; proxy runs that were measured are not measured again."""
+    from cli.mixing import mixture_text
     from flows.optimise_mixture import optimise_mixture as flow
 
     by = method_of("mix", method, set_)
-    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, rng_seed=rng_seed)
+    engines = backends_of(None, None, tune=tune if "tune" in by.needs else None)
+    ref = finish(flow, without_prefect, as_json, store, pool=pool, by=by, target=target, tag=tag, backends=engines,
+                 rng_seed=rng_seed)  # fmt: skip
+    if not as_json:
+        say(mixture_text(store, ref))
 
 
 def publish(
@@ -217,13 +229,18 @@ def method_of(stage: str, name: str, fields: list[str]) -> Any:
     return build(union, {"method": name}, fields, f"{stage} {name}")
 
 
-def backends_of(llm: str | None, embed: str | None, judge: str | None = None) -> Any:
+def backends_of(llm: str | None, embed: str | None, judge: str | None = None, tune: str | None = None) -> Any:
     """The engines that were named: YAML, or a model for the usual backend."""
     from schemas.recipe import BackendChoices
     from schemas.safe_yaml import load_yaml
 
     chosen: dict[str, Any] = {}
-    usual = (("llm", llm, "transformers"), ("judge", judge, "transformers"), ("embed", embed, "sentence-transformers"))
+    usual = (
+        ("llm", llm, "transformers"),
+        ("judge", judge, "transformers"),
+        ("embed", embed, "sentence-transformers"),
+        ("tune", tune, "torch"),
+    )
     for key, text, backend in usual:
         if text is not None:
             value, _ = load_yaml(text, what=f"--{key}")

@@ -1,5 +1,6 @@
 """The queue of proxy runs: each is durable once measured, a killed queue resumes there, and a flow maps it over its runner."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ from tasks.stage_task import stage_task
 _queues: OrderedDict[DatasetRef, list[Job]] = OrderedDict()
 _lock = threading.Lock()
 
+#: Proxies that learn at once in this process; Prefect's own pool has no bound unless its settings give one.
+_at_once = threading.BoundedSemaphore(os.cpu_count() or 1)
+
 
 @stage_task("proxy run {number}", "gpu")
 def proxy_run(number: int, step: Step, method: AnyMix, bench: Bench) -> str:
@@ -34,7 +38,8 @@ def proxy_run(number: int, step: Step, method: AnyMix, bench: Bench) -> str:
     job = queue_of(step, method, bench)[number]
     store = open_store(bench)
     tools, _ = using(bench, method, step.stage, silent)
-    return told(job, job.make(replace(tools, once=stopping(tools.once, store))))
+    with _at_once:
+        return told(job, job.make(replace(tools, once=stopping(tools.once, store))))
 
 
 def map_proxy_runs(pool: DatasetRef, method: AnyMix, bench: Bench, target: DatasetRef | None) -> None:

@@ -88,7 +88,9 @@ def test_losses_are_read_off_at_longer_trainings():
 
 def test_students_interval_by_hand():
     found = student_interval([1.0, 2.0, 3.0])
-    assert (found.estimate, found.low, found.high) == pytest.approx((2, 2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)))
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (2, 2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3))
+    )
     assert math.isinf(student_interval([1.0]).high)
     assert student_interval([0.0, 1.0] * 50).high == pytest.approx(0.5 + 1.984 * 0.05025, abs=1e-3)
     with pytest.raises(UsageError, match="at least one value"):

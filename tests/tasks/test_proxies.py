@@ -41,7 +41,10 @@ def gathered(folder: Path, store: Path) -> str:
     bench, refs = adhoc_bench(store, BackendChoices()), dict[str, DatasetRef]()
     for name in "ab":
         path = folder / f"{name}.jsonl"
-        rows = [{"prompt": f"skill-{name} question {i}?", "completion": f"answer {i}"} for i in range({"a": 90, "b": 60}[name])]
+        rows = [
+            {"prompt": f"skill-{name} question {i}?", "completion": f"answer {i}"}
+            for i in range({"a": 90, "b": 60}[name])
+        ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         refs[name] = ingest(name, SourceSpec(path=str(path), shape="prompt-completion"), bench)
     return str(gather(refs, bench))
@@ -113,9 +116,7 @@ def test_a_target_is_an_input_of_a_method_that_aims_only(tmp_path: Path):
     pool = gathered(tmp_path, store)
     (tmp_path / "exam.jsonl").write_text(json.dumps({"prompt": "skill-b exam?", "completion": "yes"}) + "\n")
     run: Any = optimise_mixture.fn
-    ref = run(
-        pool, METHOD, target=str(tmp_path / "exam.jsonl"), store=store, backends=BackendChoices(tune=TUNER)
-    )
+    ref = run(pool, METHOD, target=str(tmp_path / "exam.jsonl"), store=store, backends=BackendChoices(tune=TUNER))
     made = Store.open(store).describe(DatasetRef.parse(ref))
     assert [role for role, _ in made.step.inputs] == ["pool", "target"]
     assert made.summary["notes"]["measured_on"] == {"exam": 1}

@@ -14,7 +14,12 @@ def asked(skill: str, count: int = 1) -> list[list[Turn]]:
 
 
 TUNER = SimulatedTuner(
-    skills=("red", "blue"), affinity=((1.0, 0.5), (0.0, 1.0)), start_loss=(3.0, 2.0), floor=(1.0,), rate=0.1, batch_size=4
+    skills=("red", "blue"),
+    affinity=((1.0, 0.5), (0.0, 1.0)),
+    start_loss=(3.0, 2.0),
+    floor=(1.0,),
+    rate=0.1,
+    batch_size=4,
 )
 
 
