@@ -72,15 +72,15 @@ def official_rft_answer(text: str) -> str | None:
 
 
 def number_of(text: str) -> float | None:
-    """The value of a text that says one number, with currency, percent sign, unit or commas; None for any other.
+    """The value of a text that holds one number (with currency, unit, commas, words) or one fraction; else None.
 
-    >>> number_of("$1,234.50"), number_of("12 apples"), number_of("3/4"), number_of("3 or 4"), number_of("-2,5,7")
+    >>> number_of("$1,234.50"), number_of("it is 12 apples"), number_of("3/4"), number_of("3 or 4"), number_of("-2,5,7")
     (1234.5, 12.0, 0.75, None, None)
     """
     bare = text.strip().strip("*$€£ ").rstrip(".")
-    whole = re.fullmatch(rf"({_SIGNED})\s?(?:%|[^\W\d_]+(?:\s[^\W\d_]+){{0,3}})?", bare)
-    if whole:
-        value = float(whole[1].replace(",", ""))
+    numbers = _NUMBER.findall(bare)
+    if len(numbers) == 1 and re.fullmatch(_SIGNED, numbers[0]):
+        value = float(numbers[0].replace(",", ""))
         return value if math.isfinite(value) else None
     fraction = re.fullmatch(r"(-?\d{1,15})\s?/\s?(\d{1,15})", bare) or re.fullmatch(
         r"(-?)\\d?frac\{(-?\d{1,15})\}\{(\d{1,15})\}", bare
@@ -133,8 +133,8 @@ def vote_key(text: str) -> str | None:
 _SHORT = 8
 _SIGNED = r"-?(?:\d{1,3}(?:,\d{3})+|\d{1,300})(?:\.\d{1,300})?"
 _NUMBER = re.compile(r"(?<![\d.,])-?\d[\d,]*(?:\.\d+)?")
-_STATED = re.compile(r"\b(?:final\s+)?answer\s+(?:is|=|would be)\s*:?\s*([^\n]+)", re.IGNORECASE)
-_LABELLED = re.compile(r"(?m)^\s*\**(?:A|(?:Final\s+)?Answer)\**\s*:\s*\**\s*([^\n]+)", re.IGNORECASE)
+_STATED = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|=|would be\b)\s*:?", re.IGNORECASE)
+_LABELLED = re.compile(r"(?m)^\s*\**(?:A|(?:Final\s+)?Answer)\**\s*:", re.IGNORECASE)
 
 
 def _after_hashes(text: str) -> str:
@@ -156,9 +156,10 @@ def _boxed(text: str) -> str:
 
 
 def _stated(text: str, pattern: re.Pattern[str]) -> str:
-    """The sentence after the last marker, less its full stop and emphasis; only the number where it begins with one."""
-    found = pattern.findall(text)
-    if not found:
+    """The sentence after the last marker, less its full stop and emphasis."""
+    markers = list(pattern.finditer(text))
+    if not markers:
         return ""
-    sentence = re.split(r"(?<=[^\W\d])[.!?](?:\s|$)|(?<=\d)\.(?:\s|$)", found[-1].strip(), maxsplit=1)[0]
+    line = text[markers[-1].end() :].strip().split("\n", 1)[0]
+    sentence = re.split(r"(?<=[^\W\d])[.!?](?:\s|$)|(?<=\d)\.(?:\s|$)", line, maxsplit=1)[0]
     return sentence.strip().rstrip(".").strip("*`\"' ").rstrip(".").strip()

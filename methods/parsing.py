@@ -97,7 +97,7 @@ def score_of(text: str, low: float, high: float, marker: str = "score") -> float
     >>> score_of("reason: short, score: 7/10", 0, 10), score_of(" 8.5 ", 0, 10), score_of("score: 11", 0, 10)
     (7.0, 8.5, Unparsed(why='11 is not between 0 and 10'))
     """
-    found = re.findall(rf"\b{marker}\b\W{{0,5}}(-?\d{{1,9}}(?:\.\d{{1,9}})?)", text, flags=re.IGNORECASE)
+    found = re.findall(rf"\b{marker}\b[\s:=*]{{0,5}}(-?\d{{1,9}}(?:\.\d{{1,9}})?)", text, flags=re.IGNORECASE)
     alone = re.fullmatch(r"\s*\**(-?\d{1,9}(?:\.\d{1,9})?)\**(?:\s*/\s*\d+)?\.?\s*", text)
     said = found[-1] if found else alone[1] if alone else None
     if said is None:

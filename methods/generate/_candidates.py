@@ -153,7 +153,7 @@ def given_candidates(group: Group) -> list[Candidate]:
     return [
         Candidate(m.answer, "given", (m.id,), source=m.source, tools=m.tools, before=m.before)
         for m in group.members
-        if m.answer
+        if m.answer.strip()
     ]
 
 

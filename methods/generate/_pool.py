@@ -16,7 +16,7 @@ from schemas.identity import canonical_json
 
 @dataclass(frozen=True)
 class Given:
-    """An example that ends with an answer. ``before`` are the turns that the answer answers, as they are stored."""
+    """An example that ends with an answer. ``before`` and ``answer`` are as they are stored, to the letter."""
 
     id: bytes
     before: tuple[Mapping[str, Any], ...]
@@ -77,12 +77,12 @@ def given_of(seeds: pl.DataFrame, account: Account, what: str, *, answered: bool
         messages: list[Mapping[str, Any]] = row["messages"] or []
         ended = bool(messages) and messages[-1]["role"] == "assistant"
         before = tuple(messages[:-1] if ended else messages)
-        answer = str(messages[-1]["content"] or "").strip() if ended else ""
+        answer = str(messages[-1]["content"] or "") if ended else ""
         given = Given(row["id"], before, answer, row["tools"], row["source"] or "", _fields(row["extra"]))
         reason = None
         if not given.question.strip():
             reason = "no-question"
-        elif answered and not answer:
+        elif answered and not answer.strip():
             reason = "no-answer"
         if reason:
             account.refuse(given.conversation, reason, Pedigree((given.id,), (), {}))

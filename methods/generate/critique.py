@@ -107,7 +107,7 @@ class Critique(Prompted, FromCandidates):
         """Whether a solution is known to be right; None where nothing tells."""
         reference = question.reference
         if reference is None and one.origin == "sampled" and self.reference is None:
-            reference = next((m.answer for m in question.group.members if m.answer), None)
+            reference = next((m.answer for m in question.group.members if m.answer.strip()), None)
         return None if reference is None else same_final_answer(one.text, reference, tolerance=self.tolerance)
 
 

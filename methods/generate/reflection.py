@@ -105,13 +105,13 @@ def read_reflection(text: str) -> str | Unparsed:
 
 
 def _mark(mark: str) -> str:
-    return rf"(?m)^[ \t]*[*#_]*[ \t]*{re.escape(mark[:-1])}[*_]*:[*_]*"
+    return rf"(?m)^[ \t*#_]*{re.escape(mark[:-1])}[*_]*:[*_]*"
 
 
 def _other_answer(reflection: str, answer: str) -> str | None:
-    """The final answer that the alternative states, if it is another than the given one; None also where none is stated."""
+    """The final answer that the alternative states, if it is another than the given one; None where either states none."""
     alternative = reflection.partition(FOLLOW_UP)[0]
     stated, wanted = final_answer(alternative, guess=False), final_answer(answer)
-    if stated is None or wanted is None or same_answer(stated.text, wanted.text):
+    if stated is None or wanted is None or wanted.where == "last-number" or same_answer(stated.text, wanted.text):
         return None
     return stated.text

@@ -56,8 +56,8 @@ class RejectionSampling(FromCandidates):
     def check(self, question: Question, account: Account) -> None:
         """Leaves the candidates with the right answer and equations that hold; the reference itself is not doubted."""
         if self.reference is None:
-            answers = {vote_key(member.answer) for member in question.group.members if member.answer}
-            question.reference = next((m.answer for m in question.group.members if m.answer), None)
+            answers = {vote_key(member.answer) for member in question.group.members if member.answer.strip()}
+            question.reference = next((m.answer for m in question.group.members if m.answer.strip()), None)
             if len(answers) > 1:
                 self._refuse_all(question, "conflicting-references", account)
                 return
@@ -146,7 +146,7 @@ class RejectionSampling(FromCandidates):
         account.create(answered(one.before, one.text), one.pedigree(**detail), tools=one.tools)
 
     def _refuse_all(self, question: Question, reason: str, account: Account) -> None:
-        answers = sorted({str(vote_key(m.answer)) for m in question.group.members if m.answer})
+        answers = sorted({str(vote_key(m.answer)) for m in question.group.members if m.answer.strip()})
         for one in question.candidates:
             account.refuse(one.text, reason, one.pedigree(answers=answers[:8]))
         question.candidates = []
