@@ -1,4 +1,4 @@
-"""The unions of all backend configs: a file in ``backends/llm``, ``embed``, ``nli``, ``tune`` or ``train`` is a member."""
+"""The unions of all backend configs: a file in ``backends/llm``, ``embed``, ``nli``, ``sandbox``, ``tune`` or ``train`` is a member."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:  # what callers rely on
     AnyTrain = BackendConfig
     AnyNLI = BackendConfig
     AnyTune = BackendConfig
+    AnySandbox = BackendConfig
 else:
     AnyLLM = one_of("backends.llm")
     AnyEmbed = one_of("backends.embed")
     AnyTrain = one_of("backends.train")
     AnyNLI = one_of("backends.nli")
     AnyTune = one_of("backends.tune")
+    AnySandbox = one_of("backends.sandbox")
 
-__all__ = ["AnyEmbed", "AnyLLM", "AnyNLI", "AnyTrain", "AnyTune", "backends_in", "tag_of"]
+__all__ = ["AnyEmbed", "AnyLLM", "AnyNLI", "AnySandbox", "AnyTrain", "AnyTune", "backends_in", "tag_of"]

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnyTrain, AnyTune
+from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnySandbox, AnyTrain, AnyTune
 from backends.nli.embedding import EmbeddingNLI
+from backends.sandbox.auto import AutoSandbox
 from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
@@ -68,7 +69,10 @@ class Decontamination(Strict):
         min_length=1, description="one method, or several that are applied in turn"
     )
     max_source_overlap: float | None = Field(
-        None, ge=0, le=1, description="drop a whole source that holds more than this share of a benchmark (Tülu 3: 0.02)"
+        None,
+        ge=0,
+        le=1,
+        description="drop a whole source that holds more than this share of a benchmark (Tülu 3: 0.02)",
     )
     max_contaminated_fraction: float = Field(
         0.0, ge=0, le=1, description="share of the published set that may still match before the gate closes"
@@ -120,12 +124,17 @@ class BackendChoices(Strict):
         default=None, description="entailment between two texts; the named substitute over `embed` if not given"
     )
     tune: AnyTune | None = Field(default=None, description="fine-tunes small proxies to measure or correct with")
+    sandbox: AnySandbox | None = Field(
+        default=None, description="runs generated code; the strongest that this machine offers if not given"
+    )
 
     def named(self, need: str) -> Any:
         """The config behind a name in a method's ``needs``, or None."""
         given = getattr(self, need, None)
         if given is None and need in ("judge", "student"):
             return self.llm
+        if given is None and need == "sandbox":
+            return AutoSandbox()
         if given is None and need == "nli":  # its identity, and so the manifest, says that it is a substitute
             return EmbeddingNLI(embed=self.embed) if self.embed else EmbeddingNLI()
         return given
