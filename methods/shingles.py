@@ -14,6 +14,7 @@ import polars as pl
 
 from methods.keyed import mix64
 from methods.ngrams import window_hashes, word_streams
+from methods.segments import counted, equal_neighbours, sorted_segments
 from methods.text import spacing_normalized
 
 Unit = Literal["words", "chars"]
@@ -51,15 +52,14 @@ def sets_of(tokens: np.ndarray, first: np.ndarray, n: int) -> Sets:
         rows = np.flatnonzero(sizes == short)
         if len(rows):
             hashes[first[rows]] = mix64(window_hashes(tokens, short)[first[rows]])
-    owner = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
-    last = np.repeat(np.maximum(first[1:] - n, np.where(sizes > 0, first[:-1], -1)), sizes)
-    window = np.arange(len(tokens)) <= last
-    keyed = (owner[window] << np.uint64(32)) | (hashes[window] >> np.uint64(32))
-    keyed.sort()
-    if len(keyed):
-        keyed = keyed[np.concatenate(([True], keyed[1:] != keyed[:-1]))]
-    counts = np.bincount((keyed >> np.uint64(32)).astype(np.int64), minlength=len(sizes))
-    return Sets(keyed.astype(np.uint32), np.concatenate(([0], np.cumsum(counts))))
+    windows = np.where(sizes > 0, np.maximum(sizes - n + 1, 1), 0)
+    begins = np.concatenate(([0], np.cumsum(windows)))
+    place = np.repeat(first[:-1] - begins[:-1], windows) + np.arange(int(begins[-1]))
+    found = sorted_segments((hashes[place] >> np.uint64(32)).astype(np.uint32), begins)
+    again = equal_neighbours(found, begins)
+    if not again.any():
+        return Sets(found, begins)
+    return Sets(found[~again], np.concatenate(([0], np.cumsum(windows - counted(again, begins)))))
 
 
 def _word_pieces(texts: pl.Series, n: int) -> list[Sets]:

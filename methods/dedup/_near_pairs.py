@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods.parallel import in_order
+from methods.segments import counted, equal_neighbours, sorted_segments
 
 _ELEMENTS = 1 << 20  # of sets compared at once
 
@@ -70,16 +71,13 @@ def jaccard(hashes: np.ndarray, first: np.ndarray, size: np.ndarray, one: np.nda
 
 
 def _shared(hashes: np.ndarray, first: np.ndarray, size: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Elements in common: each element tagged with its pair, sorted, equal neighbours counted."""
-    both = np.concatenate((one, other))
-    pair = np.concatenate((np.arange(len(one)), np.arange(len(one)))).astype(np.uint64)
-    many = size[both]
-    offset = np.cumsum(many) - many
-    place = np.repeat(first[both] - offset, many) + np.arange(int(many.sum()))
-    tagged = (np.repeat(pair, many) << np.uint64(32)) | hashes[place]
-    tagged.sort()
-    twice = tagged[:-1][tagged[1:] == tagged[:-1]]
-    return np.bincount((twice >> np.uint64(32)).astype(np.int64), minlength=len(one))
+    """Elements in common: both sets of a pair sorted as one, equal neighbours counted."""
+    many = np.stack((size[one], size[other]), axis=1).reshape(-1)
+    begins = np.concatenate(([0], np.cumsum(many)))
+    start = np.stack((first[one], first[other]), axis=1).reshape(-1)
+    place = np.repeat(start - begins[:-1], many) + np.arange(int(begins[-1]))
+    together = begins[::2]  # both sets of a pair lie side by side
+    return counted(equal_neighbours(sorted_segments(hashes[place], together), together), together)
 
 
 def _parts(elements: np.ndarray) -> Iterator[slice]:

@@ -1,0 +1,20 @@
+"""An environment for peers whose pins conflict with ours: made in a folder of its own, gone with it."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+
+def environment(folder: Path, packages: list[str]) -> Path:
+    """The Python of a fresh environment with these packages; uses uv where there is one, else venv and pip."""
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if uv:
+        subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
+        subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *packages], check=True)
+    else:
+        venv.create(folder, with_pip=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+    return python
