@@ -162,7 +162,8 @@ def reliability_svg(curves: Mapping[str, Mapping[str, Any]], title: str) -> str:
         drawn.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colors[i]}"/>')
         drawn += [f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3" fill="{colors[i]}"/>' for p in points]
         label = f"{name} (gap {curve['expected_calibration_error']:.2f})"
-        drawn.append(f'<text x="{edge + 8}" y="{edge + 16 + 14 * i}" fill="{colors[i]}">{label}</text>')
+        down = edge + size - 10 - 14 * (len(curves) - 1 - i)
+        drawn.append(f'<text x="{edge + size - 8}" y="{down}" text-anchor="end" fill="{colors[i]}">{label}</text>')
     middle, bottom = edge + size / 2, edge + size + 32
     drawn.append(
         f'<text x="{middle}" y="{bottom}" text-anchor="middle">confidence in the answer, tenths of the rows</text>'

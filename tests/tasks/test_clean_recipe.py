@@ -134,5 +134,7 @@ def test_the_recipe_cleans_a_file_of_unpleasant_rows_and_accounts_for_each(tmp_p
 def test_the_recipe_as_shipped_is_valid_and_plans_its_calls() -> None:
     recipe = load_recipe(CLEAN)
     step = next(m for m in recipe.filter if m.name == "clear-correct")
-    assert step.expected_calls(100, 50.0).calls == 100 * (2 + 4 + 1 + 2 * 5), "samples, letters, candidate, verdicts"
+    assert step.expected_calls(100, 50.0).calls == 100 * (2 + 4 + 2 + 1 + 2 * 5), (
+        "samples, letters, gain, candidate, verdicts"
+    )
     assert recipe.backends.named("nli").identity()["substitute"], "the stand-in is declared"
