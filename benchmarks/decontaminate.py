@@ -1,18 +1,20 @@
-"""N-gram decontamination of many examples against all shipped packs, beside a plain Python set of n-grams.
+"""Decontamination of a million examples against all shipped packs: speed, memory, growth, datatrove beside it, recall.
 
-Rows: the shipped sample data multiplied, one word in ten replaced in every copy, and one row in two hundred a planted
-leak (an item of a pack, verbatim or in the middle of a longer turn). Both sides apply the same rule to the same rows in
-the same run, each in a process of its own: more than half of an item's words covered by shared 8-grams, prompts in user
-turns, answers in assistant turns. Ratios are of processor time (all threads), which a busy machine does not stretch; wall
-time stands beside it. Usage: `python -m benchmarks.decontaminate [--rows 100000] [--quick]`.
+Parts (``--only``): ``speed`` every word rule over the rows, ``stage`` the whole stage out of and into the store, ``peer``
+datatrove's n-gram filter on a part of the same rows at the same rule, ``growth`` ten times the rows, ``leaks`` recall and
+false flags on planted and real contamination, ``rephrased`` what embeddings and a judge add. Each measured in a process of
+its own. Ratios are of processor time (all threads), which a busy machine does not stretch; wall time stands beside it.
+Usage: `python -m benchmarks.decontaminate [--rows 1000000] [--only PART] [--data FOLDER] [--quick]`.
 """
 
 import argparse
 import json
 import multiprocessing
-import re
+import os
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,155 +23,190 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks._decon_rows import LEAK_EVERY, data_folder, items, read_shards, write_shards
 from methods.conversation import content_at
+from methods.decontaminate.any_ngram import AnyNgram
+from methods.decontaminate.exact import Exact
+from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.ngram_coverage import NgramCoverage
-from schemas.examples import EXAMPLES, conform, turns
+from methods.matching import PairMethod
+from methods.parallel import cores, in_order
 from schemas.method import Using
 from storage.packs import load_pack, packs
 
-DATA = Path(__file__).resolve().parent.parent / "recipes" / "data"
-FILES = {
-    "gpteacher_codegen.jsonl": ("instruction", "input", "response"),
-    "permissive_instructions.jsonl": ("instruction", "input", "output"),
+RULES: dict[str, PairMethod] = {
+    "ngram-coverage": NgramCoverage(),
+    "any-ngram": AnyNgram(),
+    "exact": Exact(),
+    "idf-overlap": IdfOverlap(),
 }
-LEAK_EVERY = 200
-N = 8
+#: datatrove's rule in our words: any n-gram of any prompt or answer, in any turn, boilerplate or not.
+SAME_RULE = AnyNgram(n=13, max_df=10**9, everywhere=True, min_answer_words=1, min_words=13)
+PARTS = ("speed", "stage", "peer", "growth", "leaks", "rephrased")
 
 
 def main() -> None:
-    """Run the three configurations and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--quick", action="store_true", help="5,000 rows")
+    """Make the rows, run the parts, print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--peer-rows", type=int, default=20_000)
+    parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; all parts if absent")
+    parser.add_argument("--data", help="folder of local data (or PROVENDER_DATA): more real rows, contamination sets")
+    parser.add_argument("--quick", action="store_true", help="20,000 rows, 2,000 of them for the peer")
     chosen = parser.parse_args()
-    rows = 5_000 if chosen.quick else chosen.rows
-    words = apart(count_words, rows)["words"]
-    print(
-        f"{rows:,} examples, {words:,} words, {sum(p.items for p in packs().values()):,} items of {len(packs())} packs"
-    )
-    same_rule = {"min_covered_words": 0, "max_df": 10**9, "min_words": N}
-    plain = apart(with_plain_sets, rows)
-    runs = {
-        "plain Python sets": plain,
-        "ngram-coverage, same rule": apart(with_method, rows, same_rule),
-        "ngram-coverage, as it ships": apart(with_method, rows, {}),
-    }
-    heads = (("cpu s", 9), ("wall s", 9), ("index cpu s", 13), ("examples/cpu s", 16), ("x plain", 9), ("peak MiB", 10))
-    print(f"{'':30}{''.join(f'{name:>{width}}' for name, width in heads)}{'leaks':>12}{'others':>8}")
+    rows, peer_rows = (20_000, 2_000) if chosen.quick else (chosen.rows, chosen.peer_rows)
+    parts, data = chosen.only or PARTS, data_folder(chosen.data)
+    with tempfile.TemporaryDirectory(prefix="provender-bench-") as name:
+        folder = Path(name)
+        if set(parts) & {"speed", "stage", "peer", "growth"}:
+            words = write_shards(folder, rows, data)
+            known = f"{sum(p.items for p in packs().values()):,} items of {len(packs())} packs, {cores()} cores"
+            print(f"{rows:,} examples, {words:,} words ({words / rows:.0f} each), {known}")
+        if "speed" in parts:
+            speed(folder, rows)
+        if "stage" in parts:
+            stage(folder, rows)
+        if "peer" in parts:
+            peer(folder, peer_rows)
+        if "growth" in parts:
+            growth(folder, rows)
+    if "leaks" in parts or "rephrased" in parts:
+        from benchmarks import _decon_leaks
+
+        for part in ("leaks", "rephrased"):
+            if part in parts:
+                getattr(_decon_leaks, part)(data, quick=chosen.quick)
+
+
+def speed(folder: Path, rows: int) -> None:
+    """Each rule as it ships, on one thread and on all."""
     leaked = set(range(0, rows, LEAK_EVERY))
-    for name, run in runs.items():
-        flagged = set(run["flagged"])
+    heads = (("threads", 9), ("cpu s", 9), ("wall s", 9), ("index s", 9), ("examples/cpu s", 16), ("peak MiB", 10))
+    print(f"{'rule':16}{''.join(f'{name:>{width}}' for name, width in heads)}{'leaks':>14}{'others':>8}")
+    for name in RULES:
+        for threads in (1, cores()) if name == "ngram-coverage" else (1,):
+            run = apart(with_method, name, str(folder), rows, threads)
+            flagged = set(run["flagged"])
+            print(
+                f"{name:16}{threads:9}{run['cpu']:9.1f}{run['wall']:9.1f}{run['index_cpu']:9.2f}"
+                f"{rows / run['cpu']:16,.0f}{run['peak_mib']:10,.0f}"
+                f"{f'{len(flagged & leaked)}/{len(leaked)}':>14}{len(flagged - leaked):8}",
+                flush=True,
+            )
+
+
+def stage(folder: Path, rows: int) -> None:
+    """The stage as a user runs it: out of the store, verdicts and pairs durable in the store."""
+    run = apart(with_store, str(folder), rows)
+    print(
+        f"the stage in the store: {run['wall']:.1f} s, {run['cpu']:.1f} cpu s, {rows / run['cpu']:,.0f} examples/cpu s, "
+        f"peak {run['peak_mib']:,.0f} MiB, {run['dropped']:,} dropped"
+    )
+
+
+def growth(folder: Path, rows: int) -> None:
+    """One and ten times the rows, streamed."""
+    one, ten = (apart(with_method, "ngram-coverage", str(folder), n * rows, cores()) for n in (1, 10))
+    print(
+        f"growth, {cores()} threads: {rows:,} {one['wall']:.1f} s ({one['cpu']:.1f} cpu), peak {one['peak_mib']:,.0f} MiB; "
+        f"{10 * rows:,} {ten['wall']:.1f} s ({ten['cpu']:.1f} cpu), peak {ten['peak_mib']:,.0f} MiB: "
+        f"{ten['wall'] / one['wall']:.1f} x the time, {ten['cpu'] / one['cpu']:.1f} x the cpu"
+    )
+
+
+def peer(folder: Path, rows: int) -> None:
+    """Datatrove on the first rows, ours at the same rule and as it ships on the same ones."""
+    texts = first_texts(folder, rows)
+    index = items()
+    wanted = [text for text in (*index["prompt"], *index["answer"]) if text]
+    theirs = with_datatrove(texts, wanted, SAME_RULE.n)
+    ours = {name: apart(with_method, name, str(folder), rows, 1) for name in ("same rule", "ngram-coverage")}
+    print(f"the first {rows:,} rows, one core:")
+    print(f"{'':30}{'cpu s':>9}{'index s':>9}{'examples/cpu s':>16}{'x datatrove':>13}{'peak MiB':>10}{'flagged':>9}")
+    table = {"datatrove 13-grams": theirs, "any-ngram, same rule": ours["same rule"]}
+    for name, run in (table | {"ngram-coverage, as it ships": ours["ngram-coverage"]}).items():
         print(
-            f"{name:30}{run['cpu']:9.2f}{run['wall']:9.2f}{run['index_cpu']:13.2f}{rows / run['cpu']:16,.0f}"
-            f"{plain['cpu'] / run['cpu']:9.1f}{run['peak_mib']:10,.0f}"
-            f"{f'{len(flagged & leaked)}/{len(leaked)}':>12}{len(flagged - leaked):8}"
+            f"{name:30}{run['cpu']:9.2f}{run['index_cpu']:9.2f}{rows / run['cpu']:16,.0f}"
+            f"{theirs['cpu'] / run['cpu']:13.1f}{run['peak_mib']:10,.0f}{len(run['flagged']):9,}"
         )
-    ours, theirs = set(runs["ngram-coverage, same rule"]["flagged"]), set(plain["flagged"])
-    print(f"same rule, judged differently: {len(ours ^ theirs)} examples (folding joins what a plain \\w+ keeps apart)")
+    a, b = set(ours["same rule"]["flagged"]), set(theirs["flagged"])
+    print(
+        f"same rule, judged differently: {len(a - b)} by ours only, {len(b - a)} by datatrove only (other words: spaCy's "
+        "tokens and its folding); peak memory of datatrove includes all its rows"
+    )
 
 
 def apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """The result of the work in a fresh process, with that process's own peak memory above what it started with."""
+    """The result of the work in a fresh process, with that process's own peak memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
-def examples(rows: int) -> pl.DataFrame:
-    """The rows: every ``LEAK_EVERY``-th a leak, the others edited copies of the sample data."""
-    rng = np.random.default_rng(0)
-    seeds: list[tuple[str, str]] = []
-    for name, (ask, given, answer) in FILES.items():
-        for line in (DATA / name).read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            seeds.append((f"{row[ask]}\n{row.get(given) or ''}".strip(), row[answer]))
-    vocabulary = sorted({word for pair in seeds for text in pair for word in text.split()})
-    items = [p for name in packs() for p in load_pack(name).items["prompt"].to_list() if len(p.split()) >= 16]
-    said: list[list[dict[str, str | None]]] = []
-    for row in range(rows):
-        prompt, answer = seeds[row % len(seeds)]
-        if row % LEAK_EVERY == 0:
-            leak = items[int(rng.integers(len(items)))]
-            prompt = leak if row % (2 * LEAK_EVERY) else f"{prompt}\n\n{leak}\n\nThank you."
-        elif row >= len(seeds):
-            prompt, answer = edited(prompt, vocabulary, rng), edited(answer, vocabulary, rng)
-        said.append(turns(("user", prompt), ("assistant", answer)))
-    ids = pl.Series("id", [row.to_bytes(16, "little") for row in range(rows)], dtype=pl.Binary)
-    frame = pl.DataFrame({"id": ids, "content_hash": ids, "source": ["bench"] * rows, "messages": said})
-    return conform(
-        frame.with_columns(*(pl.lit(None).alias(n) for n in EXAMPLES if n not in frame.columns)), EXAMPLES, "rows"
-    )
-
-
-def edited(text: str, vocabulary: list[str], rng: np.random.Generator) -> str:
-    """One word in ten replaced by another of the corpus; white space stays."""
-    pieces = re.split(r"(\s+)", text)
-    for at in range(0, len(pieces), 2):
-        if rng.random() < 0.1:
-            pieces[at] = vocabulary[int(rng.integers(len(vocabulary)))]
-    return "".join(pieces)
-
-
-def count_words(rows: int) -> dict[str, Any]:
-    """Words by white space in all turns."""
-    frame = examples(rows)
-    return {"words": int(frame.select(sum(content_at(i).str.count_matches(r"\S+").sum() for i in (0, 1))).item())}
-
-
-def with_method(rows: int, fields: dict[str, Any]) -> dict[str, Any]:
-    """The product's method, index and all; the index alone is timed on an empty pool."""
-    pool, benchmarks = examples(rows), {name: load_pack(name).items for name in packs()}
-    method, nothing, rng = NgramCoverage(**fields), Using(), np.random.default_rng(0)
+def with_method(name: str, folder: str, rows: int, threads: int) -> dict[str, Any]:
+    """A method over the shards, batch by batch."""
+    method = SAME_RULE if name == "same rule" else RULES[name]
+    benchmarks = {n: load_pack(n).items for n in packs()}
     start = time.process_time()
-    method.judge(pool.head(1), benchmarks, using=nothing, rng=rng)
+    judge = method.judge_batches(benchmarks, Using())
     index_cpu = time.process_time() - start
-    cpu, wall = time.process_time(), time.perf_counter()
-    said = method.judge(pool, benchmarks, using=nothing, rng=rng)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    flagged = [i for i, fate in enumerate(said["fate"]) if fate == "reject"]
-    return {"cpu": cpu, "wall": wall, "index_cpu": index_cpu, "peak_mib": peak_mib(), "flagged": flagged}
-
-
-def with_plain_sets(rows: int) -> dict[str, Any]:
-    """What one writes in an afternoon: a dict from n-gram to items, a set of n-grams per turn, positions in a set."""
-    pool = examples(rows)
-    benchmarks = {name: load_pack(name).items for name in packs()}
-    cpu, wall = time.process_time(), time.perf_counter()
-    prompts = [words(p) for frame in benchmarks.values() for p in frame["prompt"]]
-    answers = [w for frame in benchmarks.values() for a in frame["answer"] if len(w := words(a or "")) >= 20]
-    indexes = [(texts, index_of(texts)) for texts in (prompts, answers)]
-    index_cpu = time.process_time() - cpu
-    said = [pool.select(content_at(i).alias("t"))["t"].to_list() for i in (0, 1)]
     flagged: list[int] = []
-    for row in range(rows):
-        if any(leaks(words(said[side][row]), texts, index) for side, (texts, index) in enumerate(indexes)):
-            flagged.append(row)
+    cpu, wall, done = time.process_time(), time.perf_counter(), 0
+    for said, _ in in_order(judge, read_shards(Path(folder), rows), threads):
+        flagged += (np.flatnonzero(said["fate"].to_numpy() == "reject") + done).tolist() if done < 1_000_000 else []
+        done += said.height
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return {"cpu": cpu, "wall": wall, "index_cpu": index_cpu, "peak_mib": peak_mib(), "flagged": flagged}
 
 
-def words(text: str) -> list[str]:
-    """Lower-case runs of word characters."""
-    return re.findall(r"\w+", text.lower())
+def with_store(folder: str, rows: int) -> dict[str, Any]:
+    """The stage over a committed version of the rows."""
+    from schemas.lineage import Step
+    from schemas.recipe import BackendChoices
+    from storage.store import Store
+    from tasks.adhoc import adhoc_bench
+    from tasks.decontaminate import decontaminate_examples
+
+    place = Path(folder) / "store"
+    store = Store.open(place)
+    draft = store.draft(Step(stage="ingest", method={"stage": "ingest", "version": 1, "source": "bench"}))
+    for frame in read_shards(Path(folder), rows):
+        draft.put("examples", frame)
+    draft.homes = [draft.step.output]
+    pool = store.commit(draft).ref
+    bench = adhoc_bench(place, BackendChoices())
+    cpu, wall = time.process_time(), time.perf_counter()
+    done = decontaminate_examples(pool, tuple(packs()), NgramCoverage(), bench)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    dropped = sum(i.rejected for i in store.describe(done).counts.inputs)
+    return {"cpu": cpu, "wall": wall, "peak_mib": peak_mib(), "dropped": dropped}
 
 
-def index_of(texts: list[list[str]]) -> dict[tuple[str, ...], set[int]]:
-    """Items by n-gram."""
-    index: dict[tuple[str, ...], set[int]] = {}
-    for item, text in enumerate(texts):
-        for i in range(len(text) - N + 1):
-            index.setdefault(tuple(text[i : i + N]), set()).add(item)
-    return index
+def first_texts(folder: Path, rows: int) -> list[str]:
+    """Question and answer of the first rows, as one text each."""
+    found: list[str] = []
+    for frame in read_shards(folder, rows):
+        both = pl.concat_str(content_at(0), content_at(1), separator="\n")
+        found += frame.select(both.alias("t"))["t"].to_list()
+    return found
 
 
-def leaks(text: list[str], items: list[list[str]], index: dict[tuple[str, ...], set[int]]) -> bool:
-    """Whether more than half of some item is covered."""
-    shared = {gram for i in range(len(text) - N + 1) if (gram := tuple(text[i : i + N])) in index}
-    for item in set().union(*(index[gram] for gram in shared)) if shared else ():
-        of = items[item]
-        covered = {j for i in range(len(of) - N + 1) if tuple(of[i : i + N]) in shared for j in range(i, i + N)}
-        if len(covered) > len(of) / 2:
-            return True
-    return False
+def with_datatrove(texts: list[str], wanted: list[str], n: int) -> dict[str, Any]:
+    """Datatrove's filter in an environment that is made for it here and thrown away."""
+    with tempfile.TemporaryDirectory(prefix="provender-peer-") as name:
+        place = Path(name)
+        python = place / "env" / "bin" / "python"
+        uv = Path(sys.executable).parent / "uv"
+        subprocess.run([str(uv), "venv", "-q", str(place / "env")], check=True)
+        packages = ["datatrove==0.10.1", "spacy", "xxhash<4", "regex"]
+        subprocess.run([str(uv), "pip", "install", "-q", "--python", str(python), *packages], check=True)
+        job = {"n": n, "items": wanted, "rows": texts, "index": str(place / "index")}
+        (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        script = Path(__file__).with_name("_decon_peer.py")
+        environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [str(python), str(script), str(place / "job.json")], stdout=subprocess.PIPE, env=environment, check=True
+        )
+        return json.loads(done.stdout.splitlines()[-1])
 
 
 def peak_mib() -> float:
