@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,8 @@ from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod,
 
 #: Questions worked on at once: many, so that an engine can batch; not all, so that a run of millions stays small.
 QUESTIONS_AT_ONCE = 256
+
+Q = TypeVar("Q")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class FromCandidates(GenerateMethod):
                 question.candidates += given_candidates(question.group)
         if self.candidates != "given":
             llm = using.llm if self.writer == "llm" else using.student
-            sampled_candidates(questions, llm, self.draw, self.samples, account, using=using, seed=seed)
+            sampled_candidates(questions, llm, self.draw, self.samples, account, seed=seed)
         for question in questions:
             self.check(question, account)
 
@@ -141,10 +143,10 @@ class FromCandidates(GenerateMethod):
         return {}
 
 
-def blocks(groups: Sequence[Group]) -> Iterator[tuple[int, Sequence[Group]]]:
-    """Groups in parts of bounded size, each with how many will be through after it."""
-    for start in range(0, len(groups), QUESTIONS_AT_ONCE):
-        part = groups[start : start + QUESTIONS_AT_ONCE]
+def blocks(questions: Sequence[Q]) -> Iterator[tuple[int, Sequence[Q]]]:
+    """Questions in parts of bounded size, each with how many will be through after it."""
+    for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+        part = questions[start : start + QUESTIONS_AT_ONCE]
         yield start + len(part), part
 
 
@@ -158,11 +160,11 @@ def given_candidates(group: Group) -> list[Candidate]:
 
 
 def sampled_candidates(
-    questions: Sequence[Question], llm: LLM, draw: Draw, samples: int, account: Account, *, using: Using, seed: int
+    questions: Sequence[Question], llm: LLM, draw: Draw, samples: int, account: Account, *, seed: int
 ) -> None:
     """Appends new answers to each question; those that failed, are empty or were cut off are refused."""
     requests = [Request(question.group.first.asked, sampling=draw.sampling(seed)) for question in questions]
-    replies = sample_each(llm, requests, samples, progress=using.progress, note="answers")
+    replies = sample_each(llm, requests, samples)
     for question, answers in zip(questions, replies, strict=True):
         ids, first = question.group.ids, question.group.first
         for index, reply in enumerate(answers):

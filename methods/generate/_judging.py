@@ -12,7 +12,6 @@ from methods.generate._pool import Given
 from methods.parsing import letter_of
 from methods.prompt_files import Prompt
 from methods.rewriting import Passed
-from schemas.method import Progress
 
 
 class Verdict(BaseModel):
@@ -24,9 +23,7 @@ class Verdict(BaseModel):
     answer: Literal["A", "B", "C"] = Field(description="A correct, B incorrect, C not certain")
 
 
-def judged(
-    pairs: Sequence[tuple[Given, str]], prompt: Prompt, judge: LLM, asking: Asking, *, progress: Progress
-) -> list[Passed]:
+def judged(pairs: Sequence[tuple[Given, str]], prompt: Prompt, judge: LLM, asking: Asking) -> list[Passed]:
     """Whether each answer is as right as the example's own; what a judge is not certain of, or does not say, is not."""
     requests = [
         Request.ask(
@@ -41,9 +38,9 @@ def judged(
         for given, answer in pairs
     ]
     if asking.form == "text":
-        heard = ask_for(judge, requests, letter_of, tries=asking.tries, progress=progress, note="verdicts")
+        heard = ask_for(judge, requests, letter_of, tries=asking.tries)
     else:
-        shaped = ask_for_model(judge, requests, Verdict, tries=asking.tries, progress=progress, note="verdicts")
+        shaped = ask_for_model(judge, requests, Verdict, tries=asking.tries)
         heard = [one.map(lambda said: str(said.answer)) for one in shaped]
     reasons = {"A": None, "B": "judged-incorrect", "C": "judge-not-certain"}
     return [

@@ -19,7 +19,6 @@ from methods.generate._pool import Given, turns_before
 from methods.parsing import Unparsed, score_of
 from methods.prompt_files import Prompt
 from schemas.errors import BudgetExceeded
-from schemas.method import Progress
 
 #: Ratings lie between these, both included.
 LOWEST, HIGHEST = 0.0, 10.0
@@ -52,17 +51,16 @@ def rated(
     votes: int,
     *,
     seed: int,
-    progress: Progress,
 ) -> list[list[Scored]]:
     """The mean of ``votes`` ratings of each candidate, 0 to 10; failed ratings are left out of the mean."""
     pairs = [(question.group.first, one.text) for question in questions for one in question.candidates]
-    heard = ratings([pair for pair in pairs for _ in range(votes)], prompt, judge, asking, seed=seed, progress=progress)
+    heard = ratings([pair for pair in pairs for _ in range(votes)], prompt, judge, asking, seed=seed)
     scored = iter([_mean(heard[i * votes : (i + 1) * votes]) for i in range(len(pairs))])
     return [[next(scored) for _ in question.candidates] for question in questions]
 
 
 def ratings(
-    pairs: Sequence[tuple[Given, str]], prompt: Prompt, judge: LLM, asking: Asking, *, seed: int, progress: Progress
+    pairs: Sequence[tuple[Given, str]], prompt: Prompt, judge: LLM, asking: Asking, *, seed: int
 ) -> list[Heard[float]]:
     """One rating per (question, answer); equal pairs that follow each other are told apart by their sample index."""
     requests: list[Request] = []
@@ -73,14 +71,12 @@ def ratings(
         text = prompt.render(question=given.conversation, answer=answer, as_text=as_text)
         requests.append(Request.ask(text, asking.draw.sampling(seed, index=repeated)))
     if asking.form == "text":
-        return ask_for(judge, requests, _read_score, tries=asking.tries, progress=progress, note="ratings")
-    shaped = ask_for_model(judge, requests, Rating, tries=asking.tries, progress=progress, note="ratings")
+        return ask_for(judge, requests, _read_score, tries=asking.tries)
+    shaped = ask_for_model(judge, requests, Rating, tries=asking.tries)
     return [one.map(lambda said: said.score) for one in shaped]
 
 
-def likelihoods(
-    questions: Sequence[Question], student: LLM, *, per_token: bool, progress: Progress
-) -> list[list[Scored]]:
+def likelihoods(questions: Sequence[Question], student: LLM, *, per_token: bool) -> list[list[Scored]]:
     """Log-likelihood of each candidate given its question under the student, in nats, the end of the turn included.
 
     The scoring's key stands in ``detail``: the lineage keeps calls that wrote something, not every forward pass.
@@ -89,7 +85,6 @@ def likelihoods(
         ScoreRequest(one.text, turns_before(one.before)) for question in questions for one in question.candidates
     ]
     found = student.logprobs(requests) if requests else []
-    progress(len(found), len(requests), "likelihoods")
     scored: list[Scored] = []
     for one in found:
         key = {"scoring": one.call.hex()} if one.call else {}

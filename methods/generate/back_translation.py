@@ -13,7 +13,7 @@ from methods.asking import Asking
 from methods.generate._account import Account
 from methods.generate._candidates import blocks, same_text
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Given, given_of, groups_of
+from methods.generate._pool import Given, given_of
 from methods.generate._scoring import ratings
 from methods.keyed import drawn_seed
 from methods.needs import needed
@@ -114,18 +114,17 @@ class BackTranslation(Prompted, GenerateMethod):
         """New questions for each example, in order of ids; every version that was not taken has its reason."""
         account = Account()
         seed = drawn_seed(rng) % 2**31
-        groups = groups_of(given_of(seeds, account, self.name))
-        for done, part in blocks(groups):
-            given = [one for group in part for one in group.members]
+        given = given_of(seeds, account, self.name)
+        for done, part in blocks(given):
             if self.include_given:
-                for one in given:
+                for one in part:
                     told = {"group": one.id.hex(), "version": "given"}
                     account.create(answered(one.before, one.answer), Pedigree((one.id,), (), told), tools=one.tools)
-            versions = self._unlike(self._written(given, seed, account, using), account)
+            versions = self._unlike(self._written(part, seed, account, using), account)
             for version in self._verified(versions, account, using):
                 messages = answered(asking(version.one.before, version.text), version.one.answer)
                 account.create(messages, version.pedigree, tools=version.one.tools)
-            using.progress(done, len(groups), f"{len(account.created)} rows")
+            using.progress(done, len(given), f"{len(account.created)} rows")
         return account.settled(seeds["id"], {}, self.name)
 
     def _written(self, given: Sequence[Given], seed: int, account: Account, using: Using) -> list[Version]:
@@ -141,7 +140,7 @@ class BackTranslation(Prompted, GenerateMethod):
         told = [{"pivot": pivot} for _, pivot in there]
         abroad = self._kept([one for one, _ in there], requests, told, account, using)
         back = [Request.ask(prompt.render(text=version.text, language=self.language), sampling) for version in abroad]
-        replies = sample(using.llm, back, progress=using.progress, note="back again")
+        replies = sample(using.llm, back)
         home: list[Version] = []
         for version, reply in zip(abroad, replies, strict=True):
             pedigree = version.pedigree.and_then(calls_of([reply]), abroad=version.text[:400])
@@ -157,7 +156,7 @@ class BackTranslation(Prompted, GenerateMethod):
         using: Using,
     ) -> list[Version]:
         """``versions`` usable replies per request."""
-        replies = sample_each(using.llm, requests, self.versions, progress=using.progress, note="versions")
+        replies = sample_each(using.llm, requests, self.versions)
         found: list[Version] = []
         for one, evidence, row in zip(given, told, replies, strict=True):
             for number, reply in enumerate(row):
@@ -204,7 +203,7 @@ class BackTranslation(Prompted, GenerateMethod):
             for v in versions
         ]
         prompt = self.prompt("rate-answer")
-        heard = ratings(asked, prompt, using.judge, self.judging, seed=0, progress=using.progress)
+        heard = ratings(asked, prompt, using.judge, self.judging, seed=0)
         left: list[Version] = []
         for version, said in zip(versions, heard, strict=True):
             pedigree = version.pedigree.and_then(said.calls, rating=said.value)

@@ -97,9 +97,9 @@ class BestOfN(Prompted, FromCandidates):
         match self.scorer:
             case "judge":
                 prompt = self.prompt("rate-answer")
-                return rated(questions, prompt, using.judge, self.judging, self.votes, seed=0, progress=using.progress)
+                return rated(questions, prompt, using.judge, self.judging, self.votes, seed=0)
             case "student":
-                return likelihoods(questions, using.student, per_token=True, progress=using.progress)
+                return likelihoods(questions, using.student, per_token=True)
             case "agreement":
                 return agreements(questions)
 

@@ -75,7 +75,7 @@ class Critique(Prompted, FromCandidates):
             )
             for question, one in pairs
         ]
-        heard = ask_for(using.llm, requests, read_critique, tries=self.tries, progress=using.progress, note="critiques")
+        heard = ask_for(using.llm, requests, read_critique, tries=self.tries)
         for (question, one), said in zip(pairs, heard, strict=True):
             right = self._is_right(one, question)
             pedigree = one.pedigree(solution=one.text[:400], solution_is_right=right).and_then(said.calls)

@@ -158,7 +158,7 @@ class Divpo(Prompted, FromCandidates):
     def _rewards(self, questions: Sequence[Question], using: Using) -> list[list[Scored]]:
         if self.reward == "judge":
             prompt = self.prompt("rate-answer")
-            return rated(questions, prompt, using.judge, self.judging, 1, seed=0, progress=using.progress)
+            return rated(questions, prompt, using.judge, self.judging, 1, seed=0)
         if self.reward == "reference":
             return planted(questions, self._is_right)
         return planted(questions, lambda _, text: float(_fits(text, self.reward_schema or "{}")))
@@ -170,7 +170,7 @@ class Divpo(Prompted, FromCandidates):
         """Per candidate; None where it could not be had."""
         if self.diversity == "likelihood":
             model = using.llm if self.writer == "llm" else using.student
-            found = likelihoods(questions, model, per_token=True, progress=using.progress)
+            found = likelihoods(questions, model, per_token=True)
             return [[None if one.score is None else -one.score for one in scores] for scores in found]
         read = _attributes if self.diversity == "attributes" else words
         return [[*inverse_frequency([read(one.text) for one in question.candidates])] for question in questions]

@@ -142,8 +142,8 @@ class EvolInstruct(Prompted, GenerateMethod):
             for start in range(0, len(lines), _LINES_AT_ONCE):
                 part = lines[start : start + _LINES_AT_ONCE]
                 lines[start : start + len(part)] = self._round(number, part, run)
-            note = f"round {number} of {rounds}: {run.survived[number]} of {len(lines)} survived"
-            using.progress(number, rounds, note)
+                done = (number - 1) * len(lines) + start + len(part)
+                using.progress(done, rounds * len(lines), f"round {number}: {run.survived[number]} survived")
         for _, messages, pedigree, tools in run.last.values():
             run.account.create(messages, pedigree, tools=tools)
         per_round = {str(number): run.survived[number] for number in range(1, rounds + 1)}
@@ -157,7 +157,7 @@ class EvolInstruct(Prompted, GenerateMethod):
             Request.ask(self._evolution(line.prompt, operator), sampling)
             for line, operator in zip(lines, operators, strict=True)
         ]
-        replies = sample(run.using.llm, requests, progress=run.using.progress, note=f"round {number}: prompts")
+        replies = sample(run.using.llm, requests)
         evolved: list[Evolved] = []
         for i, (line, operator, reply) in enumerate(zip(lines, operators, replies, strict=True)):
             text = tidied(reply.text)
@@ -186,9 +186,9 @@ class EvolInstruct(Prompted, GenerateMethod):
         ]
         judge, tries = run.using.judge, self.judging.tries
         if text_form:
-            heard = ask_for(judge, requests, read_equal, tries=tries, progress=run.using.progress, note="gain")
+            heard = ask_for(judge, requests, read_equal, tries=tries)
         else:
-            shaped = ask_for_model(judge, requests, SameDemand, tries=tries, progress=run.using.progress, note="gain")
+            shaped = ask_for_model(judge, requests, SameDemand, tries=tries)
             heard = [one.map(lambda said: said.equal) for one in shaped]
         left: list[Evolved] = []
         for (i, text, pedigree), one in zip(evolved, heard, strict=True):
@@ -205,7 +205,7 @@ class EvolInstruct(Prompted, GenerateMethod):
         sampling = self.draw.sampling(run.seed % 2**31)
         asked = [asking(lines[i].seed.before, text) for i, text, _ in evolved]
         requests = [Request(turns_before(messages), sampling=sampling) for messages in asked]
-        replies = sample(run.using.llm, requests, progress=run.using.progress, note=f"round {number}: answers")
+        replies = sample(run.using.llm, requests)
         for (i, text, pedigree), messages, reply in zip(evolved, asked, replies, strict=True):
             pedigree = pedigree.and_then(calls_of([reply]))
             answer = reply.text.strip()

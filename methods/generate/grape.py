@@ -94,7 +94,7 @@ class Grape(FromCandidates):
 
     def choose(self, questions: Sequence[Question], account: Account, *, using: Using) -> None:
         """The ``top`` likeliest of each question."""
-        found = likelihoods(questions, using.student, per_token=self.normalize, progress=using.progress)
+        found = likelihoods(questions, using.student, per_token=self.normalize)
         for question, scores in zip(questions, found, strict=True):
             order = by_score([one.score for one in scores])
             if len(order) > 1:

@@ -14,7 +14,7 @@ from methods.asking import Heard, ask_for, unheard
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Given, given_of, groups_of
+from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed
 from methods.needs import needed
 from methods.parsing import Unparsed
@@ -95,15 +95,14 @@ class Rationales(Prompted, GenerateMethod):
         """The rows of each example, in order of ids; an example without usable reasoning is refused."""
         account = Account()
         seed = drawn_seed(rng) % 2**31
-        groups = groups_of(given_of(seeds, account, self.name))
+        given = given_of(seeds, account, self.name)
         lost: Counter[str] = Counter()
-        for done, part in blocks(groups):
-            given = [one for group in part for one in group.members]
-            heard = self._reasoned(given, seed, using)
+        for done, part in blocks(given):
+            heard = self._reasoned(part, seed, using)
             lost.update(unheard([one for one in heard if one is not None]))
-            for one, said in zip(given, heard, strict=True):
+            for one, said in zip(part, heard, strict=True):
                 self._project(one, said, account)
-            using.progress(done, len(groups), f"{len(account.created)} rows")
+            using.progress(done, len(given), f"{len(account.created)} rows")
         weights = {"predict": self.label_weight, "explain": round(1 - self.label_weight, 6)}
         return account.settled(seeds["id"], {"weights": weights, "unread": dict(lost)}, self.name)
 
@@ -122,7 +121,7 @@ class Rationales(Prompted, GenerateMethod):
             )
             for one in given
         ]
-        return ask_for(using.llm, requests, read_reasoning, tries=self.tries, progress=using.progress, note="reasoning")
+        return ask_for(using.llm, requests, read_reasoning, tries=self.tries)
 
     def _project(self, one: Given, heard: Heard[Reasoned] | None, account: Account) -> None:
         pedigree = Pedigree((one.id,), heard.calls if heard else (), {"pair": one.id.hex(), "form": self.form})

@@ -14,7 +14,7 @@ from methods.asking import ask_for, unheard
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import given_of, groups_of
+from methods.generate._pool import given_of
 from methods.keyed import drawn_seed
 from methods.parsing import Unparsed
 from methods.projection import ALTERNATIVE, FOLLOW_UP, REFLECTION, answered, reflected
@@ -54,23 +54,20 @@ class Reflection(Prompted, GenerateMethod):
         """One example per seed whose reflection could be used, in order of ids."""
         account = Account()
         seed = drawn_seed(rng) % 2**31
-        groups = groups_of(given_of(seeds, account, self.name))
+        given = given_of(seeds, account, self.name)
         prompt, sampling = self.prompt("reflect-on-solution"), self.draw.sampling(seed)
         lost: Counter[str] = Counter()
-        for done, part in blocks(groups):
-            given = [one for group in part for one in group.members]
-            marked = [one for one in given if REFLECTION in one.answer]
-            for one in marked:
-                account.refuse(one.answer, "already-reflected", Pedigree((one.id,), (), {}))
-            given = [one for one in given if REFLECTION not in one.answer]
+        for done, part in blocks(given):
+            for one in part:
+                if REFLECTION in one.answer:
+                    account.refuse(one.answer, "already-reflected", Pedigree((one.id,), (), {}))
+            plain = [one for one in part if REFLECTION not in one.answer]
             requests = [
-                Request.ask(prompt.render(question=one.conversation, solution=one.answer), sampling) for one in given
+                Request.ask(prompt.render(question=one.conversation, solution=one.answer), sampling) for one in plain
             ]
-            heard = ask_for(
-                using.llm, requests, read_reflection, tries=self.tries, progress=using.progress, note="reflections"
-            )
+            heard = ask_for(using.llm, requests, read_reflection, tries=self.tries)
             lost.update(unheard(heard))
-            for one, said in zip(given, heard, strict=True):
+            for one, said in zip(plain, heard, strict=True):
                 pedigree = Pedigree((one.id,), said.calls, {"asked": len(said.replies)})
                 if said.value is None:
                     reason = {"unparsed": "marks-missing", "cut-off": "cut-off", "empty": "empty"}
@@ -80,7 +77,7 @@ class Reflection(Prompted, GenerateMethod):
                     account.refuse(said.value, "other-answer", pedigree.and_then(stated=other[:160]))
                 else:
                     account.create(answered(one.before, reflected(one.answer, said.value)), pedigree, tools=one.tools)
-            using.progress(done, len(groups), f"{len(account.created)} reflections")
+            using.progress(done, len(given), f"{len(account.created)} reflections")
         return account.settled(seeds["id"], {"unread": dict(lost)}, self.name)
 
 

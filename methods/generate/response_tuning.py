@@ -12,7 +12,7 @@ from backends.protocols import Request
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Given, given_of, groups_of
+from methods.generate._pool import Given, given_of
 from methods.keyed import by_key, drawn_seed, keyed_hashes
 from methods.needs import needed
 from methods.projection import response_only
@@ -59,12 +59,10 @@ class ResponseTuning(Prompted, GenerateMethod):
         given = given_of(seeds, account, self.name)
         refusals = self._refusals(given, seed, account)
         kept = [one for one in given if one.source != self.safety_source or one.id in refusals]
-        groups = groups_of(kept)
-        for done, part in blocks(groups):
-            members = [one for group in part for one in group.members]
-            for one, text, pedigree in self._responses(members, seed, using, account):
+        for done, part in blocks(kept):
+            for one, text, pedigree in self._responses(part, seed, using, account):
                 account.create(response_only(text, empty_prompt=self.empty_prompt), pedigree, tools=one.tools)
-            using.progress(done, len(groups), f"{len(account.created)} responses")
+            using.progress(done, len(kept), f"{len(account.created)} responses")
         return account.settled(seeds["id"], {"refusals_mixed_in": len(refusals)}, self.name)
 
     def _refusals(self, given: Sequence[Given], seed: int, account: Account) -> set[bytes]:
@@ -98,7 +96,7 @@ class ResponseTuning(Prompted, GenerateMethod):
         requests = [
             Request.ask(prompt.render(request=one.conversation, response=one.answer), sampling) for one in given
         ]
-        replies = sample(using.llm, requests, progress=using.progress, note="rewritten responses")
+        replies = sample(using.llm, requests)
         found: list[tuple[Given, str, Pedigree]] = []
         for one, reply in zip(given, replies, strict=True):
             told = {"projection": "response-only", "refined": True, "before": one.answer[:400]}

@@ -14,7 +14,7 @@ from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._judging import judged, matched
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Given, given_of, groups_of
+from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed
 from methods.needs import needed
 from methods.projection import answered
@@ -65,13 +65,12 @@ class SelfRehearsal(Prompted, GenerateMethod):
         """Exactly one example per usable seed, in order of ids."""
         account = Account()
         seed = drawn_seed(rng) % 2**31
-        groups = groups_of(given_of(seeds, account, self.name))
+        given = given_of(seeds, account, self.name)
         sources: Counter[str] = Counter()
-        for done, part in blocks(groups):
-            given = [one for group in part for one in group.members]
-            for one, made in zip(given, self._rewritten(given, seed, using), strict=True):
+        for done, part in blocks(given):
+            for one, made in zip(part, self._rewritten(part, seed, using), strict=True):
                 sources[_settle(one, made, account)] += 1
-            using.progress(done, len(groups), ", ".join(f"{name} {sources[name]}" for name in SOURCES))
+            using.progress(done, len(given), ", ".join(f"{name} {sources[name]}" for name in SOURCES))
         shares = {name: round(sources[name] / sources.total(), 4) for name in SOURCES}
         return account.settled(seeds["id"], {"target_source": dict(sources), "target_source_share": shares}, self.name)
 
@@ -87,12 +86,12 @@ class SelfRehearsal(Prompted, GenerateMethod):
             return Request.ask(asked, paraphrasing)
 
         def ask(requests: Sequence[Request]) -> list[Reply]:
-            return sample(using.student, requests, progress=using.progress, note="own answers")
+            return sample(using.student, requests)
 
         def verify(pairs: Sequence[tuple[Given, str]]) -> list[Passed]:
             if self.check == "answer":
                 return matched(pairs, tolerance=self.tolerance)
-            return judged(pairs, self.prompt("judge-answer"), using.judge, self.judging, progress=using.progress)
+            return judged(pairs, self.prompt("judge-answer"), using.judge, self.judging)
 
         ways = [Way("model", own), *([Way("paraphrase", in_own_words)] if self.paraphrase else [])]
         return rewrite(given, ways, ask, verify)

@@ -55,7 +55,7 @@ class Spin(GenerateMethod):
         for done, part in blocks(groups):
             pairs = [one for group in part for one in group.members]
             requests = [self._request(one, seed, index) for group in part for index, one in enumerate(group.members)]
-            replies = sample(using.student, requests, progress=using.progress, note="own answers")
+            replies = sample(using.student, requests)
             for one, reply in zip(pairs, replies, strict=True):
                 own = reply.text.replace("</s>", "").lstrip() if self.compat == "official" else reply.text.strip()
                 reason = refusal_of(reply, complete=self.compat == "fixed")

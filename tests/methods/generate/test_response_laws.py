@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.llm.scripted import Scripted
+from backends.protocols import TokenLogprobs
 from methods.generate.back_translation import BackTranslation
 from methods.generate.best_of_n import BestOfN
 from methods.generate.critique import Critique
@@ -30,7 +31,7 @@ from tests.methods._engines import Hashed
 from tests.methods._pools import awkward_pool, pool_of, rng
 from tests.methods.generate._candidates import obliging
 from tests.methods.generate.test_projections import Entails
-from tests.methods.llm_doubles import AnswersBy, call_key
+from tests.methods.llm_doubles import AnswersBy, Replay, call_key
 
 METHODS: dict[str, GenerateMethod] = {
     "rejection-sampling": RejectionSampling(samples=3),
@@ -92,6 +93,37 @@ def test_the_order_of_the_pool_changes_nothing(method: GenerateMethod, order: li
     assert again.examples.equals(made.examples)
     assert again.refused.equals(made.refused)
     assert again.notes == made.notes
+
+
+@each
+def test_progress_is_that_of_the_whole_step_and_reaches_its_end(method: GenerateMethod):
+    told: list[tuple[int, int]] = []
+    teacher = AnswersBy(obliging)
+    student = AnswersBy(obliging, lambda request: TokenLogprobs((-1.0,)))
+    student.identity = lambda: {"backend": "student"}  # type: ignore[method-assign]
+    using = Using(
+        _llm=teacher, _student=student, _judge=teacher, _embed=Hashed(), _nli=Entails({}),
+        progress=lambda done, total, note="": told.append((done, total)),
+    )  # fmt: skip
+    method.generate(awkward_pool(), using=using, rng=rng(3))
+    assert len({total for _, total in told}) == 1
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+
+
+@each
+def test_a_rerun_on_the_recorded_replies_gives_the_same(method: GenerateMethod):
+    pool = awkward_pool()
+    made, models = ask(method, pool)
+    recorded = [Replay.of(model) for model in models]  # type: ignore[arg-type]
+    for replay, model in zip(recorded, models, strict=True):
+        replay.logprobs = model.logprobs  # type: ignore[method-assign]
+        replay.identity = model.identity  # type: ignore[method-assign]
+    teacher, student, judge = recorded
+    using = Using(_llm=teacher, _student=student, _judge=judge, _embed=Hashed(), _nli=Entails({}))
+    again = method.generate(pool, using=using, rng=rng(3))
+    assert again.examples.equals(made.examples)
+    assert again.refused.equals(made.refused)
 
 
 SPOKEN = sorted({name for method in METHODS.values() for name in getattr(method, "speaks", ())})
