@@ -5,8 +5,6 @@ from itertools import product
 
 import numpy as np
 
-from schemas.errors import UsageError
-
 
 def dirichlet(
     prior: np.ndarray,
@@ -50,20 +48,24 @@ def lattice(sources: int, parts: int) -> np.ndarray:
 
 
 def halvings(sources: int, count: int, rng: np.random.Generator, *, smallest: float = 1 / 16) -> np.ndarray:
-    """``count`` different mixtures whose shares are 0 or a halving of one down to ``smallest``, (n, sources).
+    """``count`` different mixtures, (n, sources), in which amounts are 1, 1/2, 1/4 … ``smallest`` or 0 of the largest.
 
-    Drawn without replacement where there are more of them; the coarse ones (large shares) come first.
+    The single sources and the uniform mixture first, the others drawn without replacement; fewer where there are not so
+    many (two sources have eleven).
 
     Paper: Ye et al. 2025, Data Mixing Laws, https://arxiv.org/abs/2403.16952, appendix: the grid of their runs.
     """
-    parts = round(1 / smallest)
-    sizes = [0, *(2**power for power in range(parts.bit_length()) if 2**power <= parts)]
-    if len(sizes) ** sources > 2_000_000:
-        raise UsageError(f"halvings over {sources} sources are too many to list; take the design `dirichlet`")
-    whole = np.array([c for c in product(sizes, repeat=sources) if sum(c) == parts], dtype=np.float64)
-    grain = np.array([min(n for n in row if n) for row in whole])
-    order = np.lexsort([rng.random(len(whole)), -grain])
-    return whole[order][:count] / parts
+    levels = np.array([0.0, *(0.5**power for power in range(round(-np.log2(smallest)) + 1))])
+    first = np.vstack([np.eye(sources), np.ones((1, sources))])
+    if len(levels) ** sources <= 300_000:
+        drawn = levels[np.array(list(product(range(len(levels)), repeat=sources)))]
+        drawn = drawn[rng.permutation(len(drawn))]
+    else:
+        drawn = levels[rng.integers(0, len(levels), (20 * count, sources))]
+    amounts = np.vstack([first, drawn[drawn.max(axis=1) == 1]])
+    shares = np.round(amounts / amounts.sum(axis=1, keepdims=True), 12)
+    _, places = np.unique(shares, axis=0, return_index=True)
+    return shares[np.sort(places)][:count]
 
 
 def one_at_a_time(amounts: Sequence[int], factor: float) -> list[list[int]]:

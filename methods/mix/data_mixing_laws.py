@@ -18,7 +18,7 @@ from schemas.errors import UsageError
 class DataMixingLaws(LawMix):
     """Data mixing laws, nested: a law of training length per run, then ``c + k exp(t · weights)`` over the mixtures.
 
-    Shares of the measured mixtures are halvings down to 1/16. With ``checkpoints`` of 3 or more each run is measured so
+    Amounts in the measured mixtures are halvings of the largest, down to 1/16, or none. With ``checkpoints`` of 3 or more each run is measured so
     often on its way, and its loss at ``extrapolate`` times the training is read off ``c + a * steps ** -b`` (one b per
     group); the law is fitted to those. Weights are 0 to 1 and sum to 1. Departs from the paper in that there is no law
     of model size, and that the minimum is found exactly, the law being convex, instead of on the grid.
@@ -37,7 +37,7 @@ class DataMixingLaws(LawMix):
         return Exponential(positive_floor=False)
 
     def mixtures(self, lab: Lab) -> np.ndarray:
-        """See `LawMix`; two single sources cannot have more than 33 halvings, so there may be fewer than ``proxies``."""
+        """See `LawMix`; two sources have only eleven such mixtures, so there may be fewer than ``proxies``."""
         rng = np.random.default_rng([self.design_seed, 65])
         return halvings(len(lab.sources), self.proxies, rng)
 

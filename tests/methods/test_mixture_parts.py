@@ -28,11 +28,16 @@ def test_a_lattice_and_halvings_by_hand():
     assert len(lattice(3, 4)) == 15
     assert sorted(map(tuple, lattice(2, 2).tolist())) == [(0, 1), (0.5, 0.5), (1, 0)]
     two = halvings(2, 100, np.random.default_rng(0), smallest=1 / 4)
-    assert sorted(map(tuple, two.tolist())) == [(0, 1), (0.5, 0.5), (1, 0)], "1/4 + 3/4 is no halving"
-    three = halvings(3, 5, np.random.default_rng(0))
-    assert three.max(axis=1)[:3].tolist() == [1, 1, 1], "coarse ones first"
-    with pytest.raises(UsageError, match="too many to list"):
-        halvings(12, 5, np.random.default_rng(0))
+    thirds = [(0, 1), (1 / 5, 4 / 5), (1 / 3, 2 / 3), (1 / 2, 1 / 2), (2 / 3, 1 / 3), (4 / 5, 1 / 5), (1, 0)]
+    assert np.array(sorted(two.tolist())) == pytest.approx(np.array(thirds))
+    three = halvings(3, 30, np.random.default_rng(0))
+    assert three[:4] == pytest.approx(np.vstack([np.eye(3), np.full((1, 3), 1 / 3)])), (
+        "single sources and uniform first"
+    )
+    many = halvings(12, 40, np.random.default_rng(0))
+    assert many.shape == (40, 12)
+    assert len(np.unique(many, axis=0)) == 40
+    assert many.sum(axis=1) == pytest.approx(np.ones(40))
 
 
 def test_one_source_less_and_more_in_turn():
