@@ -28,6 +28,7 @@ OUTCOMES: Mapping[str, str] = {
 }
 
 _SHOWN_CHARACTERS = 500
+_CASES_AT_ONCE = 1024
 
 
 @dataclass
@@ -103,21 +104,32 @@ def correct(
             return
         using.progress(number - 1, rounds, f"correction: fine-tuning on {len(kept)} examples")
         tuned = using.tune.tuned([case.conversation for case in kept], rng_seed=seed)
-        compared = _candidates(able, tuned, draw, number, using)
-        pairs = [Pair(one.case.asked.prompt, one.case.answer, one.text) for one in compared]
-        found = rulings(pairs, how, using.judge, seed=seed, progress=using.progress)
         changed = 0
-        for one, ruling in zip(compared, found, strict=True):
-            one.case.calls += ruling.calls
-            one.case.scorings += ruling.scorings
-            outcome = outcome_of(ruling, min_confidence)
-            one.case.note(number, outcome, one.text, ruling)
-            if outcome == "corrected":
-                one.case.replace(one)
-                changed += 1
-        using.progress(number, rounds, f"correction: round {number} changed {changed} answers")
+        for start in range(0, len(able), _CASES_AT_ONCE):
+            compared = _candidates(able[start : start + _CASES_AT_ONCE], tuned, draw, number, using)
+            changed += _judged(compared, how, min_confidence, number, using, seed)
+            done = min(len(able), start + _CASES_AT_ONCE)
+            using.progress(done, len(able), f"correction: round {number} of {rounds}, {changed} answers changed")
         if not changed:
             return
+
+
+def _judged(
+    compared: Sequence[Candidate], how: Comparing, min_confidence: float, number: int, using: Using, seed: int
+) -> int:
+    """Note what the judge says of each candidate, put the better ones in place, and say how many those were."""
+    pairs = [Pair(one.case.asked.prompt, one.case.answer, one.text) for one in compared]
+    found = rulings(pairs, how, using.judge, seed=seed, progress=using.progress)
+    changed = 0
+    for one, ruling in zip(compared, found, strict=True):
+        one.case.calls += ruling.calls
+        one.case.scorings += ruling.scorings
+        outcome = outcome_of(ruling, min_confidence)
+        one.case.note(number, outcome, one.text, ruling)
+        if outcome == "corrected":
+            one.case.replace(one)
+            changed += 1
+    return changed
 
 
 def outcome_of(ruling: Ruling, min_confidence: float) -> str:
