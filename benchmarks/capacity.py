@@ -25,20 +25,22 @@ from storage.calls import CachedLLM, CallCache
 
 SLOTS, QUEUE = 64, 16
 SPREAD = [0.3, 0.6]
+MODELS = ["teacher", "judge"]
 
 Step = Callable[[Sequence[str], str], list[str]]
 
 
 def shapes(quick: bool) -> None:
     """Chain, fan-out, diamond and two models, each as steps that wait for one another."""
-    rows = 600 if quick else 4000
-    print(f"busy share of {SLOTS} slots, {rows:,} calls a step, concurrency {SLOTS + QUEUE}, {os.cpu_count()} cores")
-    for name, make in {"chain": chain, "fan-out": fan_out, "diamond": diamond, "two models": two_models}.items():
-        with Server(spread=SPREAD, slots=SLOTS) as server, tempfile.TemporaryDirectory() as folder:
+    whole = 2000 if quick else 12_000
+    print(f"busy share of {SLOTS} slots, about {whole:,} calls, concurrency {SLOTS + QUEUE}, {os.cpu_count()} cores")
+    makes = {"chain": (chain, 3), "fan-out": (fan_out, 5), "diamond": (diamond, 4), "two models": (two_models, 4)}
+    for name, (make, steps_of_rows) in makes.items():
+        rows = whole // steps_of_rows
+        with Server(spread=SPREAD, slots=SLOTS, models=MODELS) as server, tempfile.TemporaryDirectory() as folder:
             cache = CallCache(Path(folder) / "calls.sqlite")
             engines = {
-                model: OpenAI(model=model, base_url=server.url, concurrency=SLOTS + QUEUE).open()
-                for model in ("teacher", "judge")
+                model: OpenAI(model=model, base_url=server.url, concurrency=SLOTS + QUEUE).open() for model in MODELS
             }
             steps = {model: step(engine, cache) for model, engine in engines.items()}
             began = time.perf_counter()

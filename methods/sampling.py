@@ -12,8 +12,10 @@ from methods.parsing import checked_schema
 from schemas.errors import BackendError, BudgetExceeded, EngineDown
 from schemas.method import Progress, silent
 
-#: Requests handed to the engine in one list: many, so that it can sort and batch; not all, so that progress shows.
+#: Scorings handed to the engine in one list: many, so that it can sort and batch; not all, so that progress shows.
 CHUNK = 1024
+#: Requests in one list. Between two lists a server runs empty, so they are long; progress within is the call cache's.
+LIST = 16_384
 
 #: Failures that another attempt on another day may heal: a whole list of them means that the engine is gone.
 PASSING = frozenset({"rate-limited", "server-error", "timeout", "connection"})
@@ -60,7 +62,7 @@ class Draw(BaseModel):
 
 
 def sample(
-    llm: LLM, requests: Sequence[Request], *, progress: Progress = silent, note: str = "", chunk: int = CHUNK
+    llm: LLM, requests: Sequence[Request], *, progress: Progress = silent, note: str = "", chunk: int = LIST
 ) -> list[Reply]:
     """One reply per request, in order. A failed call is a reply with a class and costs only itself.
 

@@ -85,11 +85,26 @@ def body_of(
         # Servers know a seed, not an index: samples of one prompt need seeds of their own.
         body["seed"] = (sampling.seed + 7919 * sampling.index) % 2**31
     if sampling.json_schema is not None and structured == "json_schema":
-        schema = {"name": "reply", "schema": json.loads(sampling.json_schema), "strict": True}
+        schema = {"name": "reply", "schema": json.loads(sampling.json_schema)}
+        if _is_strict(schema["schema"]):
+            schema["strict"] = True  # servers refuse the word with any other schema
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif sampling.json_schema is not None and structured == "json_object":
         body["response_format"] = {"type": "json_object"}
     return body
+
+
+def _is_strict(schema: Any) -> bool:
+    """Whether every object of a schema names all its properties as required and forbids others."""
+    if isinstance(schema, list):
+        return all(_is_strict(part) for part in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        named = set(schema.get("properties") or {})
+        if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) != named:
+            return False
+    return all(_is_strict(part) for part in schema.values())
 
 
 def _told(request: Request, schema: str) -> Request:

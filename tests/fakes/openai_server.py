@@ -335,7 +335,7 @@ def main() -> None:
     known, _ = parser.parse_known_args()
     spec = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
     faults = Faults(**spec)
-    faults.models = (known.served_model_name or known.model,)
+    faults.models = tuple(faults.models) or (known.served_model_name or known.model,)
     faults.key = os.environ.get("VLLM_API_KEY")
     if child := os.environ.get("FAKE_CHILD"):  # a worker process, to see whether it is stopped too
         Path(child).write_text(str(subprocess.Popen(["sleep", "600"]).pid))

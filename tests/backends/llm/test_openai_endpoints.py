@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from backends.llm._breaker import Breaker
 from backends.llm._limits import Limits, Rate
+from backends.llm._openai_wire import body_of
 from backends.llm.openai import OpenAI
 from backends.protocols import Request, Sampling
 from schemas.errors import EngineDown
@@ -194,6 +196,21 @@ def test_each_way_of_asking_for_json_is_checked_and_asked_again(how: str) -> Non
     assert first.get("response_format", {}).get("type") == (None if how == "prompt" else how)
     assert (SCHEMA in first["messages"][-1]["content"]) == (how != "json_schema")
     assert OpenAI(model="m", structured_output=how).identity() == OpenAI(model="m").identity() or how != "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"], "additionalProperties": False}, False),
+        ({"type": "array", "items": {"type": "object", "properties": {}}}, False),
+        ({"type": "string"}, True),
+    ],
+)
+def test_strict_is_said_only_of_schemas_that_servers_take_for_strict(schema: dict[str, Any], strict: bool) -> None:
+    body = body_of(Request.ask("x", Sampling(json_schema=json.dumps(schema))), "m", neutralize=True)
+    assert ("strict" in body["response_format"]["json_schema"]) == strict
 
 
 def test_the_engine_works_from_many_threads_at_once() -> None:
