@@ -36,7 +36,7 @@ class Embedding(PairMethod):
     closeness: ClassVar[str] = "cosine"
     nearest: ClassVar[int] = 5
 
-    threshold: float = Field(0.95, gt=0, le=1, description="an example at or above this cosine is dropped")
+    threshold: float = Field(0.9, gt=0, le=1, description="an example at or above this cosine is dropped")
     min_words: int = Field(8, ge=1, description="shorter turns and items are not compared")
 
     def rules(self) -> Sequence[Rule]:

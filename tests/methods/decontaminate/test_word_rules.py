@@ -186,3 +186,28 @@ def test_rules_are_those_of_plain_sets(texts: list[str], prompts: list[str], n: 
 def grams_of(text: str, n: int) -> set[tuple[str, ...]]:
     tokens = text.split()
     return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+
+
+@each_rule
+def test_a_leak_is_found_in_a_megabyte_and_a_megabyte_without_one_is_kept(method: PairMethod):
+    items = items_of((" ".join(ITEM), None))
+    megabyte = " ".join(f"filler{i % 977}" for i in range(100_000))
+    pool = pool_of(
+        (f"{megabyte} {' '.join(ITEM)} {megabyte}", "no"), (megabyte, megabyte), ("x" * 1_000_000, "\u202e" * 1_000_000)
+    )
+    assert [reason is not None for reason in reasons(judge(method, pool, items), pool)] == [True, False, False]
+
+
+@each_rule
+def test_items_of_any_script_are_found(method: PairMethod):
+    texts = [
+        "写一首关于春天的短诗要有四行并且每一行都要押韵还要提到一条河和一座古老的桥以及桥边的三棵柳树和一位老渔夫的小船",
+        " ".join(f"كلمة{i}" for i in range(40)),
+        " ".join(f"מילה{i}" for i in range(40)),
+        " ".join(f"слово{i}" for i in range(40)),
+        " ".join(f"def f{i}(x):\n    return x + {i}" for i in range(12)),
+        "\n".join(f"| row{i} | {i} | cell{i} |" for i in range(12)),
+    ]
+    pool = pool_of(*[(f"Bitte: {text} !", "no") for text in texts], ("🙂🙃" * 40, "no"), ("春天" * 3, "no"))
+    said = judge(method, pool, items_of(*[(text, None) for text in texts]))
+    assert [reason is not None for reason in reasons(said, pool)] == [True] * 6 + [False, False]
