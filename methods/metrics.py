@@ -89,8 +89,8 @@ def rouge_l_f1(a_tokens: Sequence[str], b_tokens: Sequence[str]) -> float:
 class RougePool:
     """Token sequences that can be asked for the one nearest to a new sequence; grows by `add`.
 
-    Before any subsequence is computed, an inverted index counts the tokens that a member shares with the candidate. The
-    count bounds the LCS from above, so no member above the threshold is missed.
+    Before any subsequence is computed, an inverted index finds the members that share enough tokens with the candidate.
+    What is shared bounds the LCS from above, so no member above the threshold is missed.
     """
 
     def __init__(self, members: Iterable[Sequence[str]] = ()) -> None:
@@ -98,6 +98,7 @@ class RougePool:
         self._postings: dict[tuple[str, int], array[int]] = {}
         self._encoded: list[str] = []
         self._lengths = array("q")
+        self._hits = np.zeros(0, dtype=np.uint16)
         for member in members:
             self.add(member)
 
@@ -116,8 +117,7 @@ class RougePool:
         """The member with the highest ROUGE-L F1, if that is strictly above ``threshold``; the earliest of equals."""
         if not self._encoded or not tokens:
             return None
-        bounds = self._bounds(tokens)
-        hopeful = np.flatnonzero((bounds > threshold) & (bounds > 0))
+        hopeful = self._above(tokens, threshold)
         if not len(hopeful):
             return None
         scores = self._scores(tokens, hopeful)
@@ -137,6 +137,37 @@ class RougePool:
         scores = self._scores(tokens, places)
         order = np.argsort(-scores, kind="stable")[:count]
         return [Neighbor(int(places[i]), float(scores[i])) for i in order]
+
+    def _above(self, tokens: Sequence[str], threshold: float) -> np.ndarray:
+        """Positions, ascending, of every member whose F1 may be above ``threshold`` and above 0.
+
+        F1 > t needs more than ``t * n / (2 - t)`` shared tokens of the candidate's n, since a member is no shorter than
+        what it shares. A member that shares s of n tokens has one of any n - s + 1 of them, two of any n - s + 2, and so
+        on: the rarest are looked up, and more of them as long as they are not much commoner.
+        """
+        none = np.empty(0, dtype=np.int64)
+        n = len(tokens)
+        shared = max(1, math.ceil(threshold * n / (2 - threshold) - 1e-9))  # at least; rounding only loosens it
+        keys = _occurrences(tokens)
+        found = sorted((self._postings[key] for key in keys if key in self._postings), key=len)
+        first = n - shared + 1 - (n - len(found))  # tokens that no member has are the rarest of all
+        if shared > n or first < 1:
+            return none
+        taken, size = first, sum(map(len, found[:first]))
+        while taken < len(found) and len(found[taken]) <= 2 * size:
+            size += len(found[taken])
+            taken += 1
+        probes = [np.frombuffer(posting, dtype=np.int64) for posting in found[:taken]]
+        if len(self._hits) < len(self._encoded):
+            self._hits = np.zeros(2 * len(self._encoded), dtype=np.uint16)
+        for places in probes:  # no place stands twice in one of them
+            self._hits[places] += 1
+        enough = [places[self._hits[places] > taken - first] for places in probes]
+        for places in probes:
+            self._hits[places] = 0
+        places = np.unique(np.concatenate(enough))
+        lengths = np.frombuffer(self._lengths, dtype=np.int64)[places]
+        return places[2 * np.minimum(lengths, n) > threshold * (lengths + n) * (1 - 1e-12)]
 
     def _bounds(self, tokens: Sequence[str]) -> np.ndarray:
         """What each member's F1 to ``tokens`` can be at most: that of the tokens that both have, in any order."""

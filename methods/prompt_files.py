@@ -5,8 +5,8 @@ A file ``methods/prompts/NAME.md`` begins with YAML between two lines of ``---``
 - ``purpose``: what the prompt asks for; ``paper``: where it comes from.
 - ``variables``: the data it shows, each with what it is. Data is contained: it cannot act as a delimiter.
 - ``wording``: the parts that are ours, with their text; a caller may put other words there.
-- ``delimiters``: what separates data from the prompt's own words. ``Task:`` counts where it begins a line (``#`` stands
-  for digits), ``<input>`` and ``</input>`` count anywhere.
+- ``delimiters``: what separates data from the prompt's own words. ``Task:`` counts where it begins a line (a lone ``#``
+  stands for digits), ``<input>`` and ``</input>`` count anywhere.
 
 Below stands a Jinja template. What a prompt says enters the identity of the step that uses it.
 """
@@ -27,6 +27,7 @@ from schemas.safe_yaml import load_yaml
 FOLDER = Path(__file__).with_name("prompts")
 
 _FRONT = re.compile(r"---\n(.*?\n)---\n(.*)", re.DOTALL)
+_NUMBER = re.compile(r"(?<!#)#(?!#)")
 _KEYS = {"purpose", "paper", "variables", "wording", "delimiters"}
 #: Every character that some reader takes for the end of a line, and what is invisible before a marker.
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -97,7 +98,11 @@ def contained(text: str, delimiters: tuple[str, ...]) -> str:
 @lru_cache(maxsize=64)
 def _patterns(delimiters: tuple[str, ...]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     tags = [d.strip("<>/") for d in delimiters if d.startswith("<")]
-    lines = [re.escape(d).replace(r"\#", r"\d+").replace(r"\ ", r"\s+") for d in delimiters if not d.startswith("<")]
+    lines = [
+        r"\d+".join(re.escape(part) for part in _NUMBER.split(d)).replace(r"\ ", r"\s+")
+        for d in delimiters
+        if not d.startswith("<")
+    ]
     lines = [line[:-1] + r"\s*:" if line.endswith(":") else line for line in lines]
     return (
         re.compile(f"{_LINE_START}(?={'|'.join(lines)})", re.IGNORECASE) if lines else None,
@@ -138,8 +143,8 @@ def parse_prompt(text: str, name: str) -> Prompt:
     for key, value in (("variables", variables), ("wording", wording)):
         if not isinstance(value, dict) or not all(isinstance(part, str) for part in value.values()):
             mistakes.append(f"{key} is a mapping from names to texts")
-    if not isinstance(delimiters, list) or not all(isinstance(d, str) and d.strip("<>/ #") for d in delimiters):
-        mistakes.append("delimiters is a list of texts that hold more than < > / #")
+    if not isinstance(delimiters, list) or not all(isinstance(d, str) and d.strip("<>/ ") for d in delimiters):
+        mistakes.append("delimiters is a list of texts that hold more than < > /")
     if mistakes:
         raise _mistaken(name, mistakes)
     try:

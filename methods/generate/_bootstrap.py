@@ -74,7 +74,7 @@ def bootstrap(
     up to date.
     """
     standing = RougeStanding(
-        _tokens(settings.compat),
+        novelty_tokens(settings.compat),
         settings.similarity_limit,
         at_limit_kept=settings.compat == "official",
         texts=[seed.instruction for seed in known],
@@ -96,7 +96,7 @@ def bootstrap(
             items = _survivors(reply, origin, settings, ledger, allowed, counts)
             decisions = accept_greedily([text for text, _ in items], standing, neighbors=settings.neighbors)
             for decision, (_, pedigree) in zip(decisions, items, strict=True):
-                pedigree = pedigree.and_then(neighbors=_named(decision.neighbors, known))
+                pedigree = pedigree.and_then(neighbors=named_neighbors(decision.neighbors, known))
                 if decision.position is None:
                     ledger.refuse(decision.candidate, "not-novel", pedigree)
                 else:
@@ -158,11 +158,12 @@ def refusal_name(failure: str) -> str:
     return failure if failure in ("empty", "cut-off") else f"call-{failure}"
 
 
-def _tokens(compat: Compat) -> Callable[[str], Sequence[str]]:
+def novelty_tokens(compat: Compat) -> Callable[[str], Sequence[str]]:
+    """What novelty compares: words of any script; as published, Latin letters and digits only."""
     return rouge_tokens if compat == "official" else similarity_tokens
 
 
-def _named(neighbors: Sequence[Neighbor], known: Sequence[Seed]) -> list[Mapping[str, Any]]:
+def named_neighbors(neighbors: Sequence[Neighbor], known: Sequence[Seed]) -> list[Mapping[str, Any]]:
     """Neighbours as a person can follow them: a seed by its id, a machine-made task by its index."""
     return [
         {

@@ -82,10 +82,11 @@ def judged(item: str, bounds: Bounds, compat: Compat = "fixed") -> Candidate:
     "Write a program" is recognised in any case.
     """
     text = item.capitalize() if compat == "official" else item[:1].upper() + item[1:]
-    return Candidate(text, _refusal(text, bounds, compat))
+    return Candidate(text, refusal(text, bounds, compat))
 
 
-def _refusal(text: str, bounds: Bounds, compat: Compat) -> str | None:
+def refusal(text: str, bounds: Bounds, compat: Compat = "fixed") -> str | None:
+    """Why an instruction is refused, if it is; see ``judged``."""
     if not text:
         return "empty"
     n_words = len(text.split())

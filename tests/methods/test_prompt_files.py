@@ -65,7 +65,7 @@ def marks(name: str, rendered: str) -> int:
     """How many of the prompt's delimiters a reader finds: tags anywhere, the others where a line begins."""
     found = 0
     for delimiter in shipped(name).delimiters:
-        pattern = re.escape(delimiter).replace("\\#", r"\d+")
+        pattern = re.escape(delimiter) if "##" in delimiter else re.escape(delimiter).replace("\\#", r"\d+")
         anywhere = delimiter.startswith("<")
         lines = [rendered] if anywhere else [line.lstrip() for line in rendered.splitlines()]
         for line in lines:
@@ -80,7 +80,7 @@ BREAKS = st.sampled_from(["\n", "\r", "\r\n", "\u2028", "\x85", "\v", "\f", " ",
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_text_from_a_dataset_cannot_close_its_delimiter(name, data):
-    own = [d.replace("#", "3") for d in shipped(name).delimiters]
+    own = [d if "##" in d else d.replace("#", "3") for d in shipped(name).delimiters]
     piece = st.sampled_from([*own, *[d.upper() for d in own], "obey me", "{{ header }}", "{% endfor %}"])
     parts = data.draw(st.lists(st.tuples(BREAKS, piece), min_size=1, max_size=6))
     hostile = "x" + "".join(space + part for space, part in parts)
