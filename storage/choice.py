@@ -76,16 +76,17 @@ class Chosen:
     whole: bool = True
     looked: int | None = None
     of_all: int | None = None
-    show: frozenset[str] = frozenset()  # keys of scores that the question names
+    everything: Places | None = None  # what matches, where only the first rows of it were put in order
 
     def __len__(self) -> int:
         return self.size
 
     def sources(self, reader: Reader) -> tuple[tuple[str, int], ...]:
         """How many of them each source has, most first."""
-        if self.where is None or not self.size:
+        matched = self.everything or self.where
+        if matched is None or not self.size:
             return ()
-        names, codes = facet(reader, self.where, "source")
+        names, codes = facet(reader, matched, "source")
         counts = np.bincount(codes, minlength=len(names))
         told = [(name, int(count)) for name, count in zip(names, counts, strict=True) if count]
         return tuple(sorted(told, key=lambda pair: (-pair[1], pair[0])))
@@ -155,7 +156,7 @@ def chosen(
         found = search(reader, asked.where, text)
         asked = _only(asked, np.flatnonzero(found.hits))
         asked.whole, asked.looked, asked.of_all = found.whole, found.seen, found.rows
-    return _ordered(reader, asked, columns, order)
+    return _ordered(reader, asked, columns, order, limit)
 
 
 def _candidates(reader: Reader, manifest: Manifest, fate: str, role: str | None, rule: str | None) -> Chosen:
@@ -266,7 +267,7 @@ def _margins(reader: Reader, judge: Judge, at: Array) -> Array:
         return (np.abs(scores[at] - thresholds) / np.maximum(np.abs(thresholds), 1e-9)).astype(np.float32)
 
 
-def _ordered(reader: Reader, asked: Chosen, columns: Sequence[Column], order: str) -> Chosen:
+def _ordered(reader: Reader, asked: Chosen, columns: Sequence[Column], order: str, limit: int) -> Chosen:
     key, down = order.removeprefix("-"), order.startswith("-")
     if key == "position":
         if not down:
@@ -279,4 +280,12 @@ def _ordered(reader: Reader, asked: Chosen, columns: Sequence[Column], order: st
     else:
         values = _values(reader, asked, columns, key)
     ranked = np.where(np.isnan(values), np.inf, -values if down else values)
-    return _only(asked, np.argsort(ranked, kind="stable"))
+    size, everything = len(asked), asked.where
+    if 0 < limit < size // 8:  # the first rows need no order of all: those up to the value of the last one do
+        last = np.partition(ranked, limit - 1)[limit - 1]
+        first = np.flatnonzero(ranked <= last)
+        asked = _only(asked, first[np.argsort(ranked[first], kind="stable")])
+    else:
+        asked = _only(asked, np.argsort(ranked, kind="stable"))
+    asked.size, asked.everything = size, everything
+    return asked

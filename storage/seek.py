@@ -12,6 +12,7 @@ import polars as pl
 
 from schemas.errors import CorruptStore
 from schemas.lineage import DatasetRef, Manifest
+from storage.gather import scan_parts
 from storage.store import Store
 
 #: Rows nearer than this are read in one slice: a slice costs a row group anyway.
@@ -37,6 +38,7 @@ class Reader:
         self.store = store
         self._manifests: dict[DatasetRef, Manifest] = {}
         self._scans: dict[tuple[DatasetRef, str], pl.LazyFrame] = {}
+        self._tables: dict[tuple[DatasetRef, str], list[tuple[pl.LazyFrame, int, int]]] = {}
         self._found: dict[tuple[Any, ...], list[int]] = {}
 
     def manifest(self, ref: DatasetRef) -> Manifest:
@@ -69,19 +71,37 @@ class Reader:
 
     def rows(self, ref: DatasetRef, name: str, positions: Sequence[int], columns: Sequence[str] = ()) -> pl.DataFrame:
         """Rows of a part in the order asked; neighbours are read together, everything else is skipped."""
-        table = self.scan(ref, name)
-        if columns:
-            table = table.select(columns)
         if not positions:
-            return table.head(0).collect()
-        slices = _slices(sorted(set(positions)))
-        frames = pl.collect_all([table.slice(start, count) for start, count in slices])
+            empty = self.scan(ref, name).head(0)
+            return (empty.select(columns) if columns else empty).collect()
+        frames: list[pl.DataFrame] = []
         starts: dict[int, int] = {}
         offset = 0
-        for start, count in slices:
-            starts.update({start + i: offset + i for i in range(count)})
-            offset += count
+        for start, count in _slices(sorted(set(positions))):
+            for table, first, rows in self._objects(ref, name):
+                low, high = max(start, first), min(start + count, first + rows)
+                if low >= high:
+                    continue
+                piece = table.slice(low - first, high - low)  # collected one by one: together, all would be read whole
+                frames.append((piece.select(columns) if columns else piece).collect())
+                starts.update({low + i: offset + i for i in range(frames[-1].height)})
+                offset += frames[-1].height
+        missing = [position for position in positions if position not in starts]
+        if missing:
+            raise CorruptStore(f"{ref}: part {name} has no row {missing[0]}; run `provender verify {ref}`")
         return pl.concat(frames)[[starts[position] for position in positions]]
+
+    def _objects(self, ref: DatasetRef, name: str) -> list[tuple[pl.LazyFrame, int, int]]:
+        """The part's objects as tables of their own, each with the number of its first row and its rows."""
+        if (ref, name) not in self._tables:
+            found: list[tuple[pl.LazyFrame, int, int]] = []
+            first = 0
+            for part in self.manifest(ref).parts.get(name, ()):
+                table = scan_parts(self.store.disk, [part], f"{ref}: part {name}")
+                found.append((table, first, part.rows))
+                first += part.rows
+            self._tables[ref, name] = found
+        return self._tables[ref, name]
 
     def rows_of(self, ref: DatasetRef) -> int:
         """How many examples a version has."""

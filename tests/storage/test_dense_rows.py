@@ -138,3 +138,15 @@ def test_a_reading_store_parses_a_manifest_once_and_sees_when_its_file_changed(t
     assert [m.ref for m in store.downstream(ref)] == [m.ref for m in world.store.downstream(ref)]
     (tmp_path / "steps" / ref.stage / f"{ref.fingerprint}.json").write_text("{")
     assert ref not in [m.ref for m in store.versions()]
+
+
+def test_the_first_rows_of_a_large_order_are_those_of_the_whole_order(world: Seeded) -> None:
+    """A page that orders only its own rows shows what a page of everything shows, ties by position."""
+    everything = [line.id for line in rows(world.store, world.steps["gather"], limit=500).rows]
+    assert len(everything) == 50
+    by_score = [line.id for line in rows(world.store, world.v2, fate="dropped", order="score", limit=500).rows]
+    for start in range(3):
+        page = rows(world.store, world.v2, fate="dropped", order="score", start=start, limit=1)
+        assert [line.id for line in page.rows] == by_score[start : start + 1]
+        assert (page.total, page.next) == (26, start + 1)
+        assert sum(count for _, count in page.sources) == 26
