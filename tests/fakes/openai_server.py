@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 from tests.fakes.openai_batches import FakeBatches
 from tests.fakes.openai_faults import AFTER, BEFORE, Answer, answer_text, chance, fake_ids, logprob_of, packed
+from tests.fakes.openai_more import embeddings, streamed
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
@@ -180,6 +181,8 @@ class FakeServer:
             return await _send(writer, 400, {"error": {"message": "not JSON"}})
         if path == "/tokenize":
             return await _send(writer, 200, {"tokens": fake_ids(body), "max_model_len": 64})
+        if path == "/v1/embeddings":
+            return await _send(writer, 200, embeddings(body))
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
@@ -227,6 +230,8 @@ class FakeServer:
             await asyncio.sleep(self._latency(name, attempt))
         answer = Answer(body=self.good(body, chat, prompt))
         self.bill(name)
+        if fault is None and body.get("stream"):
+            return await streamed(writer, answer.body, chat)
         if fault is None:
             return await _send(writer, 200, answer.body)
         self.injected[fault] += 1
