@@ -128,16 +128,16 @@ def publish(
     dataset: Input,
     name: Annotated[str, typer.Option("--name", help="The tag that will name it.")],
     against: Annotated[
-        list[str], typer.Option("--against", help="Benchmarks that the gate declares; every shipped pack by default.")
+        list[str], typer.Option("--against", help="Benchmarks that the gate declares; every pack that has a name here by default.")
     ] = [],
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Give a dataset its self-contained copy, its gate and its name, so that it can be trained on."""
     from flows.publish import publish as flow
     from schemas.recipe import Decontamination
-    from storage.packs import packs
+    from storage.packs import known
 
-    names = list(against) or list(packs())
+    names = list(against) or list(known())
     gate = build(Decontamination, {"benchmarks": names, "by": {"method": "ngram-coverage"}}, [], "publish")
     finish(flow, without_prefect, as_json, store, dataset=dataset, name=name, gate=gate, rng_seed=rng_seed)
 
