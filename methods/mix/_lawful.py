@@ -25,6 +25,9 @@ class LawMix(ProxyMix):
         "natural", description="around which mixture to look: the sources' sizes, or all alike"
     )
     bootstraps: int = Field(100, ge=0, description="refits on resampled runs, for the weights' intervals; 0 = none")
+    beyond_measured: bool = Field(
+        False, description="whether a source may get a larger share than it had in any measured mixture"
+    )
 
     @abstractmethod
     def law(self) -> Law:
@@ -70,6 +73,7 @@ class LawMix(ProxyMix):
         results = self.settled(runs, raw)
         shares, losses, good = losses_of(runs, results, lab)
         weights, prior, law = self.weights_of(lab), self.prior_of(lab), self.law()
+        caps = self._capped(caps, shares)
         mixture_of = np.array([i // self.seeds for i in good])
         fits = fit_all(law, shares, losses)
         trust = cross_validated(law, shares, losses, weights, groups=mixture_of)
@@ -96,6 +100,14 @@ class LawMix(ProxyMix):
             "refits": len(again),
         }
         return Finding(best, notes, runs, raw, said)
+
+    def _capped(self, caps: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """No source beyond its largest measured share, unless that leaves no room under the caps on repetition.
+
+        A source of which no run had much is where a law is least sure and most optimistic.
+        """
+        tight = np.minimum(caps, shares.max(axis=0))
+        return caps if self.beyond_measured or tight.sum() < 1 else tight
 
     def _refits(
         self,

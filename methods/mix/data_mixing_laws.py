@@ -18,10 +18,11 @@ from schemas.errors import UsageError
 class DataMixingLaws(LawMix):
     """Data mixing laws, nested: a law of training length per run, then ``c + k exp(t · weights)`` over the mixtures.
 
-    Amounts in the measured mixtures are halvings of the largest, down to 1/16, or none. With ``checkpoints`` of 3 or more each run is measured so
-    often on its way, and its loss at ``extrapolate`` times the training is read off ``c + a * steps ** -b`` (one b per
-    group); the law is fitted to those. Weights are 0 to 1 and sum to 1. Departs from the paper in that there is no law
-    of model size, and that the minimum is found exactly, the law being convex, instead of on the grid.
+    Amounts in the measured mixtures are halvings of the largest, down to 1/16, or none. With ``checkpoints`` of 3 or
+    more each run is measured so often on its way, and its loss at ``extrapolate`` times the training is read off
+    ``c + a * steps ** -b`` (one b per group); the law is fitted to those. Weights are 0 to 1 and sum to 1. Departs from
+    the paper in that there is no law of model size, and that the minimum is found exactly, the law being convex, instead
+    of on the grid.
 
     Paper: Ye et al. 2025, Data Mixing Laws, https://arxiv.org/abs/2403.16952
     """

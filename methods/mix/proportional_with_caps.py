@@ -25,9 +25,7 @@ class ProportionalWithCaps(MixMethod):
 
     method: Literal["proportional-with-caps"] = "proportional-with-caps"
 
-    source_cap: int = Field(
-        30_000, gt=0, description="a source gives at most this many examples, times max_repeats"
-    )
+    source_cap: int = Field(30_000, gt=0, description="a source gives at most this many examples, times max_repeats")
     rate_cap: int = Field(3_000, gt=0, description="a source's rate counts with at most this many examples")
     shares: dict[str, float] = Field({}, description="sources with a share of the whole instead, 0 to 1; sum below 1")
     total_examples: int | None = Field(None, gt=0, description="size of the mixture; by default what the caps leave")

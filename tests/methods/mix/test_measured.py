@@ -121,6 +121,22 @@ def test_the_kl_term_holds_the_mixture_near_the_prior_and_caps_bind():
     assert max(capped.notes["repetition"].values()) <= 1.1
 
 
+def test_a_share_that_no_run_had_is_not_proposed_unless_asked_for():
+    linear = {
+        "regression": "linear",
+        "simulated": 2000,
+        "proxies": 20,
+        "bootstraps": 0,
+        "importance": {"c": 1.0},
+        **FREE,
+    }
+    careful, bold = (weigh(RegMix(beyond_measured=free, **linear)) for free in (False, True))
+    assert careful.runs is not None
+    most = careful.runs.filter(kind="pilot")["w_c"].max()
+    assert careful.notes["asked"]["c"] <= most + 1e-9  # type: ignore[operator]
+    assert bold.notes["asked"]["c"] >= careful.notes["asked"]["c"]
+
+
 @has_lightgbm
 def test_regmix_beats_uniform_with_trees():
     found = weigh(RegMix(proxies=48, bootstraps=2, simulated=2000, importance={"a": 1.0}, **FREE))
