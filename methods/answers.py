@@ -29,7 +29,8 @@ def final_answer(text: str, *, guess: bool = True) -> FinalAnswer | None:
 
     Read in this order: after ``####`` (the first, for what follows it is another problem), inside the last
     ``\boxed{…}``, after the last "the answer is", after the last ``A:`` or ``Answer:`` that begins a line. With
-    ``guess``, a solution without any of these answers with its last number, and one of at most eight words with itself.
+    ``guess``, a solution without any of these answers with its last number, and one of at most eight words that derives
+    nothing (has no ``=`` between numbers) with itself.
 
     >>> final_answer("48 + 24 = 72\n#### 72"), final_answer("So \\boxed{\\frac{1}{2}} it is.").text
     (FinalAnswer(text='72', where='hashes'), '\\frac{1}{2}')
@@ -48,9 +49,10 @@ def final_answer(text: str, *, guess: bool = True) -> FinalAnswer | None:
     if not guess:
         return None
     words = text.split()
-    if 0 < len(words) <= _SHORT and "\n" not in text.strip():
-        return FinalAnswer(text.strip(), "whole")
     numbers = _NUMBER.findall(text)
+    derived = "=" in text and len(numbers) > 1
+    if 0 < len(words) <= _SHORT and "\n" not in text.strip() and not derived:
+        return FinalAnswer(text.strip(), "whole")
     return FinalAnswer(numbers[-1].rstrip(".,"), "last-number") if numbers else None
 
 
@@ -98,6 +100,8 @@ def same_answer(ours: str, theirs: str, *, tolerance: float = 1e-4) -> bool:
     (True, True, False)
     """
     one, other = number_of(ours), number_of(theirs)
+    if (one is None) != (other is None):  # one is a number; the other may end with it: "between 3 and 4, so 4"
+        one, other = (_last_number(ours), other) if one is None else (one, _last_number(theirs))
     if one is not None and other is not None:
         return one == other or abs(one - other) < tolerance
     return exact_match(ours, theirs)
@@ -130,11 +134,16 @@ def vote_key(text: str) -> str | None:
     return " ".join(found.text.lower().strip(" .!?*\"'").split()) or None
 
 
+def _last_number(text: str) -> float | None:
+    numbers = _NUMBER.findall(text)
+    return number_of(numbers[-1].rstrip(".,")) if numbers else None
+
+
 _SHORT = 8
 _SIGNED = r"-?(?:\d{1,3}(?:,\d{3})+|\d{1,300})(?:\.\d{1,300})?"
 _NUMBER = re.compile(r"(?<![\d.,])-?\d[\d,]*(?:\.\d+)?")
 _STATED = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|=|would be\b)\s*:?", re.IGNORECASE)
-_LABELLED = re.compile(r"(?m)^\s*\**(?:A|(?:Final\s+)?Answer)\**\s*:", re.IGNORECASE)
+_LABELLED = re.compile(r"(?:(?m:^)\s*\**A|\bAnswer)\**\s*:", re.IGNORECASE)
 
 
 def _after_hashes(text: str) -> str:

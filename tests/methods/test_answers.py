@@ -40,6 +40,9 @@ def test_the_published_code_stops_reading_at_a_nul():
         ("Adding up\nA: 250", "250", "labelled"),
         ("**Answer:** $12", "$12", "labelled"),
         ("We add 3 and 4, which makes 7 apples for all of them today.", "7", "last-number"),
+        ("Two and two. Answer: 4", "4", "labelled"),
+        ("<<2+2=4>> so: 4", "4", "last-number"),
+        ("12 May 1990", "12 May 1990", "whole"),
         ("7 apples", "7 apples", "whole"),
         ("yes", "yes", "whole"),
     ],
@@ -74,6 +77,8 @@ def test_answers_are_equal_as_numbers_or_as_words():
     assert same_answer("72.00005", "72")
     assert not same_answer("72.0002", "72")
     assert same_answer("Blue!", "blue")
+    assert same_answer("it is 12 May 1990", "1990")
+    assert not same_answer("12 May 1990", "13 May 1990")
     assert not same_answer("72", "blue")
 
 

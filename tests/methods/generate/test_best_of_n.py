@@ -143,6 +143,22 @@ def test_the_whole_flow_runs_on_the_scripted_engine():
     assert answers_in(made) == ["Rhine", "Rhine"]
 
 
+def test_a_recipe_may_demand_json_of_the_answers_and_what_does_not_fit_is_a_class():
+    """The engine is given the schema and checks it; a reply that does not fit it costs only itself."""
+    engine = Scripted(
+        rules=(
+            ReplyRule(when="<answer>", reply='{"reason": "fits", "score": 5}'),
+            ReplyRule(when="Name a", replies=('{"name": "Loire"}', "Loire", '{"nom": "Loire"}')),
+        ),
+        default="",
+    ).open()
+    schema = {"type": "object", "required": ["name"]}
+    method = BestOfN.model_validate({"samples": 3, "draw": {"temperature": 0.8, "json_schema": schema}})
+    made = method.generate(QUESTIONS.head(1), using=Using(_llm=engine, _judge=engine), rng=rng())
+    assert answers_in(made) == ['{"name": "Loire"}']
+    assert made.refused["reason"].to_list() == ["call-wrong-schema"] * 2
+
+
 def test_votes_of_a_greedy_judge_are_refused_as_a_setting():
     with pytest.raises(ValidationError, match="one vote"):
         BestOfN(votes=3)
