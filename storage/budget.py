@@ -81,7 +81,7 @@ class Budget:
         if usd is None and not (self.whole.usd is None and self.of_stage.usd is None):
             raise UsageError(
                 f"run {self.run} has a ceiling in USD, but the model has no price, so it cannot bind; "
-                "give the backend `input_usd_per_million` and `output_usd_per_million`, or set a ceiling in tokens"
+                "give the backend `prices`, name a table in PROVENDER_PRICES, or set a ceiling in tokens"
             )
         with self._lock:
             seconds = self._tick()

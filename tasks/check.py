@@ -4,6 +4,7 @@ import importlib.util
 
 from schemas.errors import ProvenderError, RecipeError
 from schemas.recipe import Recipe
+from storage.call_keys import is_billed, price_of
 from storage.packs import load_pack
 from storage.readers import source_digest
 from tasks.gate import NO_CHECK
@@ -57,8 +58,29 @@ def looks(recipe: Recipe, place: str) -> list[str]:
             notes.append(f"{path}: {backend.backend}")
         except ProvenderError as error:
             mistakes.append(f"{path}: {error}")
+    mistakes += _unpriced(recipe)
     if recipe.finetune and recipe.finetune.trigger == "deployment" and "/" not in recipe.finetune.deployment:
         mistakes.append(f"finetune.deployment: {recipe.finetune.deployment!r} is not of the form flow/deployment")
     if mistakes:
         raise RecipeError(place, mistakes)
     return notes
+
+
+def _unpriced(recipe: Recipe) -> list[str]:
+    """Models that a ceiling in USD cannot bind, since nobody gave their price."""
+    if recipe.budget.max_usd is None:
+        return []
+    given = {name: getattr(recipe.backends, name) for name in ("llm", "judge", "student")}
+    return [
+        f"budget.max_usd: backends.{name} has no known price, so the ceiling cannot bind; give it `prices`, set "
+        "PROVENDER_PRICES, or use max_tokens"
+        for name, config in given.items()
+        if config is not None and is_billed(config) and _price(config) is None
+    ]
+
+
+def _price(config: object) -> tuple[float, float] | None:
+    try:
+        return price_of(config)
+    except ProvenderError:
+        return None  # the table of prices is broken: its own mistake says so when a run asks for it
