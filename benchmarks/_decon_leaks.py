@@ -27,19 +27,26 @@ from storage.packs import load_pack, packs
 WORD_RULES: tuple[PairMethod, ...] = (Exact(), AnyNgram(), NgramCoverage(), IdfOverlap())
 
 
-def pool_of(texts: list[str]) -> pl.DataFrame:
-    """EXAMPLES, one user turn each."""
+def pool_of(texts: list[str], answers: list[str] | None = None) -> pl.DataFrame:
+    """EXAMPLES of one question each, with its answer or a neutral one."""
     ids = pl.Series("id", [i.to_bytes(16, "little") for i in range(len(texts))], dtype=pl.Binary)
-    said = [turns(("user", text), ("assistant", "I will think about it.")) for text in texts]
+    replies = answers or ["I will think about it."] * len(texts)
+    said = [turns(("user", text), ("assistant", reply)) for text, reply in zip(texts, replies, strict=True)]
     frame = pl.DataFrame({"id": ids, "content_hash": ids, "source": ["bench"] * len(texts), "messages": said})
     return conform(
         frame.with_columns(*(pl.lit(None).alias(n) for n in EXAMPLES if n not in frame.columns)), EXAMPLES, "rows"
     )
 
 
-def flagged(method: PairMethod, texts: list[str], benchmarks: Mapping[str, pl.DataFrame], using: Using) -> np.ndarray:
+def flagged(
+    method: PairMethod,
+    texts: list[str],
+    benchmarks: Mapping[str, pl.DataFrame],
+    using: Using,
+    answers: list[str] | None = None,
+) -> np.ndarray:
     """Which texts a method drops, bool."""
-    said = method.judge(pool_of(texts), benchmarks, using=using, rng=np.random.default_rng(0))
+    said = method.judge(pool_of(texts, answers), benchmarks, using=using, rng=np.random.default_rng(0))
     return (said["fate"] == "reject").to_numpy()
 
 
@@ -66,19 +73,16 @@ def leaks(data: Path | None, *, quick: bool) -> None:
     for (family,), group in sorted(recode.group_by("family"), key=lambda pair: str(pair[0])):
         shares = [flagged(m, group["text"].to_list(), humaneval, using).mean() for m in WORD_RULES]
         print(f"{family!s:20}{''.join(f'{share:18.3f}' for share in shares)}  of {group.height}")
-    train = pl.read_parquet(data / "benchmarks" / "gsm8k.parquet").filter(split="train")["question"].to_list()
-    alpaca = pl.read_parquet(data / "instructions" / "alpaca_52k.parquet").select(
-        pl.concat_str("instruction", "input", separator="\n", ignore_nulls=True).alias("t")
-    )["t"].to_list()  # fmt: skip
-    for name, texts, against in (
-        ("GSM8K train against its test set", train, {"gsm8k": benchmarks["gsm8k"]}),
-        ("Alpaca against all packs", alpaca[: 5000 if quick else None], benchmarks),
+    train = pl.read_parquet(data / "benchmarks" / "gsm8k.parquet").filter(split="train")
+    alpaca = pl.read_parquet(data / "instructions" / "alpaca_52k.parquet").head(5000 if quick else 60_000).fill_null("")
+    asked = alpaca.select(pl.concat_str("instruction", "input", separator="\n").alias("t"))["t"]
+    for name, texts, answers, against in (
+        ("GSM8K train against its test set", train["question"], train["answer"], {"gsm8k": benchmarks["gsm8k"]}),
+        ("Alpaca against all packs", asked, alpaca["output"], benchmarks),
     ):
-        counts = [int(flagged(m, texts, against, using).sum()) for m in WORD_RULES]
-        print(
-            f"named: {name}, {len(texts):,} rows: "
-            + ", ".join(f"{m.name} {c}" for m, c in zip(WORD_RULES, counts, strict=True))
-        )
+        counts = [int(flagged(m, texts.to_list(), against, using, answers.to_list()).sum()) for m in WORD_RULES]
+        told = ", ".join(f"{m.name} {c}" for m, c in zip(WORD_RULES, counts, strict=True))
+        print(f"named: {name}, {len(texts):,} rows: {told}")
 
 
 def rephrased(data: Path | None, *, quick: bool) -> None:
@@ -111,7 +115,7 @@ def rephrased(data: Path | None, *, quick: bool) -> None:
                 f"at cosine .95 {np.mean(own >= 0.95):.3f} ({np.mean(innocent >= 0.95):.4f} false)"
             )
     recorded(data, engines["static"])
-    judged(sets["GSM8K"], train, engines["static"], 10 if quick else 60)
+    judged(sets["GSM8K"], train, engines["static"], 10 if quick else 40)
 
 
 def rephrasings(data: Path) -> dict[str, tuple[list[str], list[str]]]:
