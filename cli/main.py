@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import caching, care, curating, decontaminating, looking, packing, ranking, serving, site, stages
+from cli import budgeting, caching, care, curating, decontaminating, looking, packing, ranking, serving, site, stages
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
 
@@ -30,7 +30,7 @@ for panel, commands in {
             stages.select, stages.mix, stages.publish, stages.evaluate),
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,
            site.site, site.what_if, site.blast,
-           ranking.leaderboard, looking.methods, looking.runs),
+           ranking.leaderboard, looking.methods, looking.runs, budgeting.budget),
     CARE: (serving.serve, serving.up, serving.down, serving.deploy, care.doctor, care.verify, care.gc, care.pretrain),
 }.items():  # fmt: skip
     for command in commands:
