@@ -1,11 +1,12 @@
 """From bands to clusters: who goes, whom it repeats, and through whom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from methods.dedup._near_pairs import Meeting, meeting
+from methods.dedup._near_pairs import meeting
 from methods.dedup._repeats import gone, same_scope
 from methods.union_find import first_come, joined
 
@@ -27,15 +28,23 @@ class Things:
     scope: str
     threshold: float | None  # None: sharing a band is enough
 
-    def pairs(self, band: int, among: np.ndarray | None) -> Meeting:
-        """Pairs of the band that may repeat each other by their sources and sizes."""
-        found = meeting(self.keys(band), among, REACH)
-        fits = same_scope(self.scope, self.sources[found.better], self.sources[found.worse])
-        if self.threshold is not None:
-            one, other = self.sizes[found.better], self.sizes[found.worse]
-            possible = np.minimum(one, other) >= self.threshold * np.maximum(one, other)
-            fits = possible if fits is None else fits & possible
-        return found if fits is None else Meeting(found.better[fits], found.worse[fits], found.crowded)
+    def fit(self, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+        """Which pairs may repeat each other by their sources and sizes, bool."""
+        fits = same_scope(self.scope, self.sources[better], self.sources[worse])
+        if self.threshold is None:
+            return fits
+        one, other = self.sizes[better], self.sizes[worse]
+        return fits & (np.minimum(one, other) >= self.threshold * np.maximum(one, other))
+
+
+Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def chosen(pairs: Iterable[tuple[np.ndarray, np.ndarray]], choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (better, worse) that the choice (bool per pair) takes, joined; chosen as they come, for memory's sake."""
+    some = [(better[take], worse[take]) for better, worse in pairs for take in (choice(better, worse),)]
+    nothing = np.empty(0, dtype=np.int64)
+    return np.concatenate([nothing, *(p[0] for p in some)]), np.concatenate([nothing, *(p[1] for p in some)])
 
 
 @dataclass(frozen=True)
@@ -59,17 +68,18 @@ def connected(things: Things, progress: Callable[[int], None]) -> Cluster:
         crowded = np.zeros(count, dtype=bool)
         before = labels
         for band in range(things.bands):
-            found = things.pairs(band, among)
-            crowded[found.crowded] = True
-            apart = labels[found.better] != labels[found.worse]
-            better, worse = found.better[apart], found.worse[apart]
-            if things.threshold is not None:
-                alike = things.similarity(better, worse) >= things.threshold
-                better, worse = better[alike], worse[alike]
-            np.minimum.at(link, worse, better)
-            np.minimum.at(link, worse, better)
-            np.minimum.at(link, better, worse)
-            labels = joined(labels, better, worse)
+            groups = meeting(things.keys(band), among, REACH)
+            crowded[groups.crowded()] = True
+            for pairs in (groups.with_best(), groups.with_next()):  # what the best has joined needs no more comparing
+                now = labels
+                better, worse = chosen(pairs, lambda b, w, now=now: (now[b] != now[w]) & things.fit(b, w))
+                if things.threshold is not None:
+                    alike = things.similarity(better, worse) >= things.threshold
+                    better, worse = better[alike], worse[alike]
+                np.minimum.at(link, worse, better)
+                np.minimum.at(link, better, worse)
+                if len(better):
+                    labels = joined(labels, better, worse)
             if among is None:
                 progress(band + 1)
         goes = gone(labels, things.sources, things.scope)
@@ -89,15 +99,16 @@ def greedy(things: Things, progress: Callable[[int], None]) -> Cluster:
         crowded = np.zeros(count, dtype=bool)
         before = len(better)
         for band in range(things.bands):
-            found = things.pairs(band, among)
-            crowded[found.crowded] = True
-            pair = (found.better.astype(np.uint64) << np.uint64(32)) | found.worse.astype(np.uint64)
+            groups = meeting(things.keys(band), among, REACH)
+            crowded[groups.crowded()] = True
+            one, other = chosen(chain(groups.with_best(), groups.with_next()), things.fit)
+            pair = (one.astype(np.uint64) << np.uint64(32)) | other.astype(np.uint64)
             fresh = ~np.isin(pair, tested)
             tested = np.union1d(tested, pair[fresh])
-            similar = things.similarity(found.better[fresh], found.worse[fresh])
+            similar = things.similarity(one[fresh], other[fresh])
             alike = similar >= (things.threshold or 0.0)
-            better = np.concatenate((better, found.better[fresh][alike]))
-            worse = np.concatenate((worse, found.worse[fresh][alike]))
+            better = np.concatenate((better, one[fresh][alike]))
+            worse = np.concatenate((worse, other[fresh][alike]))
             near = np.concatenate((near, similar[alike]))
             if among is None:
                 progress(band + 1)

@@ -13,19 +13,38 @@ _ELEMENTS = 1 << 20  # of sets compared at once
 
 @dataclass(frozen=True)
 class Meeting:
-    """Pairs with ``better < worse`` that share a key; ``crowded`` are members of groups too large for all their pairs."""
+    """Groups of things that share a key: members ``at`` group by group, best first; ``place`` of each in its group.
 
-    better: np.ndarray
-    worse: np.ndarray
-    crowded: np.ndarray
+    Each meets the best of its group and the ``reach`` after it: groups of at most ``reach + 1`` have all their pairs,
+    larger ones do not cost their square.
+    """
+
+    at: np.ndarray
+    place: np.ndarray
+    reach: int
+
+    def with_best(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs (better, worse) of the best of each group and every other member."""
+        others = np.flatnonzero(self.place > 0)
+        yield self.at[others - self.place[others]], self.at[others]
+
+    def with_next(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The other pairs, those at distance one first."""
+        for step in range(1, self.reach + 1):
+            later = np.flatnonzero(self.place > step)
+            if not len(later):
+                return
+            yield self.at[later - step], self.at[later]
+
+    def crowded(self) -> np.ndarray:
+        """Members of groups too large for all their pairs."""
+        ends = np.flatnonzero(np.append(self.place[1:], 0) == 0)[: len(self.at)]
+        size = self.place[ends] + 1
+        return self.at[np.repeat(size > self.reach + 1, size)]
 
 
 def meeting(keys: np.ndarray, among: np.ndarray | None, reach: int) -> Meeting:
-    """Who shares a key, of things numbered best first.
-
-    In a group, each meets the ``reach`` members after it, and all meet the best: groups of at most ``reach + 1`` have all
-    their pairs, larger ones do not cost their square. ``among`` restricts it to some things (bool).
-    """
+    """Who shares a key, of things numbered best first; ``among`` restricts it to some of them (bool)."""
     number = np.arange(len(keys), dtype=np.uint64) if among is None else np.flatnonzero(among).astype(np.uint64)
     bits = np.uint64(max(1, len(keys).bit_length()))
     # One sort of key and number in one word. Keys that differ only in the low bits fall together and are told apart below.
@@ -39,23 +58,9 @@ def meeting(keys: np.ndarray, among: np.ndarray | None, reach: int) -> Meeting:
     key = keys[at]
     order = np.lexsort((at, key))
     at, key = at[order], key[order]
-    begins = np.concatenate(([True], key[1:] != key[:-1]))[: len(at)]
-    group = np.cumsum(begins) - 1
-    first = np.flatnonzero(begins)
-    better, worse = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for step in range(1, reach + 1):
-        near = np.flatnonzero(group[step:] == group[:-step])
-        if not len(near):
-            break
-        better.append(at[near])
-        worse.append(at[near + step])
-    place = np.arange(len(at)) - first[group]
-    far = np.flatnonzero(place > reach)
-    better.append(at[first[group[far]]])
-    worse.append(at[far])
-    crowds = np.zeros(len(first), dtype=bool)
-    crowds[group[far]] = True
-    return Meeting(np.concatenate(better), np.concatenate(worse), at[crowds[group]])
+    first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1]))[: len(at)])
+    place = np.arange(len(at)) - np.repeat(first, np.diff(np.append(first, len(at))))
+    return Meeting(at, place, reach)
 
 
 def jaccard(hashes: np.ndarray, first: np.ndarray, size: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -142,10 +142,10 @@ def source_codes(pool: pl.DataFrame) -> np.ndarray:
     return pool["source"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
 
 
-def same_scope(scope: str, one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
-    """Which pairs may repeat each other, given their source codes; None for all."""
+def same_scope(scope: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pairs may repeat each other, given their source codes, bool."""
     if scope == "anywhere":
-        return None
+        return np.ones(len(one), dtype=bool)
     return (one == other) if scope == "within-source" else (one != other)
 
 
