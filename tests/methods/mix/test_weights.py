@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from methods.mix._blend import blend
 from methods.mix.fixed import Fixed
 from methods.mix.proportional import Proportional, capped
+from methods.mix.proportional_with_caps import ProportionalWithCaps
 from methods.mix.temperature import Temperature, temperature_weights
 from methods.mix.unimax import UniMax
 from schemas.errors import UsageError
@@ -67,8 +68,30 @@ def test_proportional_takes_what_it_counts():
     assert weigh(Proportional(cap=5, total_examples=16, max_repeats=2), a=3, b=50).take == {"a": 6, "b": 10}
 
 
+def test_flans_two_caps():
+    found = weigh(ProportionalWithCaps(rate_cap=30, source_cap=60), a=10, b=50, c=1000)
+    assert found.notes["asked"] == pytest.approx({"a": 10 / 70, "b": 30 / 70, "c": 30 / 70})
+    assert found.take == {"a": 10, "b": 50, "c": 60}, "120 in all; a has no more, b neither, and c gives its cap"
+    assert found.notes["repetition"]["c"] == 0.06
+    small = weigh(ProportionalWithCaps(rate_cap=30, source_cap=60, total_examples=70), a=10, b=50, c=1000)
+    assert small.take == {"a": 10, "b": 30, "c": 30}
+
+
+def test_some_sources_have_fixed_shares_and_the_others_divide_the_rest():
+    found = weigh(ProportionalWithCaps(shares={"chat": 0.1}, total_examples=100), chat=500, a=30, b=500)
+    assert found.notes["asked"] == pytest.approx({"a": 0.9 * 30 / 530, "b": 0.9 * 500 / 530, "chat": 0.1})
+    assert found.take["chat"] == 10
+    with pytest.raises(UsageError, match="shares names the source 'x'; the pools are a"):
+        weigh(ProportionalWithCaps(shares={"x": 0.5}), a=5)
+    with pytest.raises(UsageError, match="no other has examples; let them sum to 1"):
+        weigh(ProportionalWithCaps(shares={"a": 0.5}), a=5)
+    assert weigh(ProportionalWithCaps(shares={"a": 1.0}), a=5, b=5).take == {"a": 5, "b": 0}
+    with pytest.raises(ValidationError, match="at most 1 in all"):
+        ProportionalWithCaps(shares={"a": 0.7, "b": 0.7})
+
+
 def test_a_pool_without_examples_gets_no_weight():
-    for method in (Temperature(), Proportional(), UniMax()):
+    for method in (Temperature(), Proportional(), UniMax(), ProportionalWithCaps()):
         found = weigh(method, a=0, b=4)
         assert (found.weights["a"], found.take["a"]) == (0, 0)
         with pytest.raises(UsageError, match="nothing to mix"):
