@@ -26,7 +26,7 @@ def serve(
         str | None, typer.Option(envvar="PROVENDER_TOKEN", help="Needed where others can reach it.")
     ] = None,
 ) -> None:
-    """The lineage browser, read-only, on loopback."""
+    """The lineage browser, on loopback: it reads the store and writes nothing but reviews of benchmark hits."""
     import uvicorn
     from uvicorn.importer import import_from_string
 
@@ -38,8 +38,13 @@ def serve(
     if not loopback and not token:
         raise UsageError(f"--host {host} lets others in; give --token (at least 16 characters)")
     hosts = [host, "127.0.0.1", "localhost", "[::1]"] if loopback else [host]
+    from cli.prefect_server import address_of_running
+
+    api = os.environ.get("PREFECT_API_URL") or address_of_running(home())
+    prefect = api.removesuffix("/").removesuffix("/api") if api else None  # runs link to its pages
     say(f"lineage browser of {store} on http://{host}:{port}/" + (f"?token={token}" if token else ""))
-    uvicorn.run(create_app(store, token=token, allowed_hosts=hosts), host=host, port=port, log_level="warning")
+    app = create_app(store, token=token, allowed_hosts=hosts, prefect=prefect)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def up(

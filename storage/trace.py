@@ -1,6 +1,6 @@
 """Why is this example in, or out? Its origin, each step's verdict with score and threshold, and where it ended."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -133,6 +133,8 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
     if role == "pool" and "scores" in manifest.parts:
         scores = reader.row(manifest.ref, "scores", at[0]) or {}
         score = scores.get("score")
+        if step.stage == "evaluate":
+            return Hop(**base, kind="read", scores=scores, sentence=_evaluated_words(scores))
         rank = _rank(reader, manifest.ref, score)
         words = f"Ranked {rank:,} of {base['of']:,}" if rank else f"Could not be scored among {base['of']:,}"
         words += f" by {step.method}" + (f": score {number(score)}" if score is not None else "")
@@ -146,6 +148,13 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
         return Hop(**base, kind="carried", sentence=words)
     done = {"finetune": "Trained on", "evaluate": "Evaluated on"}.get(step.stage, "Read")
     return Hop(**base, kind="read", sentence=f"{done} by {step.stage} ({step.method}) as {role}")
+
+
+def _evaluated_words(scores: Mapping[str, Any]) -> str:
+    """``Evaluated on: loss 2.1, 2.9 before training``; what was not measured is left out."""
+    loss, before = scores.get("loss"), scores.get("before_loss")
+    told = "Evaluated on" + (f": loss {number(loss)}" if loss is not None else "")
+    return told + (f", {number(before)} before training" if before is not None else "")
 
 
 def others_words(manifest: Manifest, role: str) -> str:

@@ -1,34 +1,24 @@
-"""The same hostile store in a real browser: no script runs, nothing is fetched from elsewhere, keys work without it."""
+"""The hostile store in a real browser: no script of a dataset runs, nothing is asked of another host, on any page."""
 
-import os
-import shutil
-import socket
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import uvicorn
 
+from storage.report import write_report
 from tests.seeded import Seeded, seeded
-from web.app import create_app
+from tests.web.driving import CHROMIUM, PAGES, chromium, serving
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
-]
+pytest.importorskip("playwright")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")]
 
 PAYLOAD = (
     "<script>document.title='pwned';fetch('http://evil.example/a')</script>"
     '"><img src=http://evil.example/b onerror="document.title=\'pwned\'">'
     "<svg/onload=\"document.title='pwned'\"><iframe srcdoc=\"<script>top.document.title='pwned'</script>\">"
     "<link rel=stylesheet href=http://evil.example/c.css><a href=\"javascript:document.title='pwned'\">x</a>"
+    "\u202egnissem\u2066\u200b"
 )
 
 
@@ -38,54 +28,45 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
 
 
 @pytest.fixture(scope="module")
-def address(hostile: Seeded) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(hostile.store.root), host="127.0.0.1", port=port, log_level="error", lifespan="off")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
 
 
-def opened(url: str, folder: Path) -> tuple[str, str]:
-    """The page's document after its scripts ran, and the log of everything the browser asked the network for."""
-    log = folder / "net.json"
-    flags = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--disable-quic", "--virtual-time-budget=3000",
-        f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--dump-dom",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [CHROMIUM, *flags, url], capture_output=True, text=True, timeout=60, env={**os.environ, "HOME": str(folder)}
-    )
-    assert done.returncode == 0, done.stderr[-500:]
-    return done.stdout, log.read_text(errors="replace")
+def test_no_script_of_a_dataset_runs_and_nothing_leaves(browser: Any, hostile: Seeded) -> None:
+    asked: list[str] = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    blanks = {
+        "tag": "support-bot@v2", "other": "support-bot@v1", "score": "clear", "threshold": "clear", "moved": "0.3",
+        "kept": hostile.dolly[1], "dropped": hostile.dolly[0], "generated": hostile.synthetic[0],
+        "source": "seeds" + PAYLOAD.replace("&", "%26").replace("#", "%23"), "run": "none",
+    }  # fmt: skip
+    with serving(hostile.store.root) as address:
+        for name, path in PAGES:
+            if name == "run":
+                continue  # the seeded store's run left no log
+            answer = page.goto(address + path.format(**blanks))
+            assert answer.status == 200, name
+            assert page.title().endswith("Provender"), name
+            assert page.locator("iframe, img").count() == 0, name
+    assert {url.split("/")[2].rpartition(":")[0] for url in asked} == {"127.0.0.1"}
 
 
-def test_no_script_of_a_dataset_runs_and_nothing_leaves(hostile: Seeded, address: str, tmp_path: Path) -> None:
-    pages = ("/", "/d/support-bot@v2", f"/e/{hostile.synthetic[0]}", "/compare?a=support-bot@v1&b=support-bot@v2")
-    for number, page in enumerate(pages):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        document, log = opened(address + page, folder)
-        title = document.partition("<title>")[2].partition("</title>")[0]
-        assert title.endswith("Provender"), page
-        assert "evil.example/" not in log, page
-        assert "provender" in document.lower()
-        assert "<iframe" not in document
+def test_what_turns_a_text_around_is_shown_as_its_number(browser: Any, hostile: Seeded) -> None:
+    page = browser.new_page()
+    with serving(hostile.store.root) as address:
+        page.goto(f"{address}/e/{hostile.dolly[1]}")
+        marks = page.locator(".turn .ctl")
+        assert {marks.nth(i).inner_text() for i in range(3)} == {"U+202E", "U+2066", "U+200B"}
+        assert "RIGHT-TO-LEFT OVERRIDE" in (marks.first.get_attribute("title") or "")
 
 
-def test_the_report_opened_from_a_disk_runs_nothing(hostile: Seeded, tmp_path: Path) -> None:
-    from storage.report import write_report
-
+def test_the_report_opened_from_a_disk_runs_nothing(browser: Any, hostile: Seeded, tmp_path: Path) -> None:
     path = write_report(hostile.store, "support-bot", tmp_path / "report.html")
-    document, log = opened(path.as_uri(), tmp_path)
-    assert "<title>support-bot@v2</title>" in document
-    assert "evil.example/" not in log
+    asked: list[str] = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert page.title() == "support-bot@v2"
+    assert asked == [path.as_uri()]
