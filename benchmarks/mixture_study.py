@@ -33,14 +33,15 @@ from tasks.ingest import ingest
 from tasks.mix import mix_sources
 
 #: One design: all methods of the first kind share the 64 pilots, all methods share the baselines' runs.
-COMMON = {"proxy_examples": 160, "proxy_epochs": 2.0, "eval_examples": 32, "total_examples": 1500, "check_seeds": 5}
+COMMON = {"proxy_examples": 96, "proxy_epochs": 2.0, "eval_examples": 24, "total_examples": 1500, "check_seeds": 10}
 METHODS: dict[str, dict[str, Any]] = {
+    "log-linear, kl .01": {"method": "log-linear", "kl": 0.01},
     "log-linear": {"method": "log-linear"},
-    "log-linear, kl .02": {"method": "log-linear", "kl": 0.02},
-    "quadratic": {"method": "quadratic", "proxies": 64},
     "regmix, trees": {"method": "regmix", "bootstraps": 5},
+    "quadratic": {"method": "quadratic", "proxies": 64},
     "regmix, linear": {"method": "regmix", "regression": "linear"},
-    "skill-it": {"method": "skill-it"},
+    "log-linear, kl .1": {"method": "log-linear", "kl": 0.1},
+    "skill-it": {"method": "skill-it", "eta": 2.0},
     "doremi": {"method": "doremi"},
     "odm": {"method": "odm"},
 }
