@@ -33,7 +33,13 @@ from tasks.ingest import ingest
 from tasks.mix import mix_sources
 
 #: One design: all methods of the first kind share the 64 pilots, all methods share the baselines' runs.
-COMMON = {"proxy_examples": 96, "proxy_epochs": 2.0, "eval_examples": 24, "total_examples": 1500, "check_seeds": 10}
+COMMON: dict[str, Any] = {
+    "proxy_examples": 96,
+    "proxy_epochs": 2.0,
+    "eval_examples": 24,
+    "total_examples": 1500,
+    "check_seeds": 10,
+}
 METHODS: dict[str, dict[str, Any]] = {
     "log-linear, kl .01": {"method": "log-linear", "kl": 0.01},
     "log-linear": {"method": "log-linear"},

@@ -22,7 +22,9 @@ class LogLinear(LawMix):
 
     method: Literal["log-linear"] = "log-linear"
 
-    kl: float = Field(0.05, ge=0, description="nats of loss that one nat of distance from the prior must gain; 0 = free")
+    kl: float = Field(
+        0.05, ge=0, description="nats of loss that one nat of distance from the prior must gain; 0 = free"
+    )
     huber_delta: float = Field(0.02, gt=0, description="residuals beyond so many nats count linearly")
 
     def law(self) -> Law:
