@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from cli import budgeting, caching, care, curating, decontaminating, looking, packing, ranking, serving, site, stages
+from cli import (
+    budgeting,
+    caching,
+    care,
+    curating,
+    decontaminating,
+    looking,
+    packing,
+    ranking,
+    searching,
+    serving,
+    site,
+    stages,
+)
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
 
@@ -25,7 +38,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 CURATE, STAGE, LOOK, CARE = "Curate", "One stage at a time", "Look", "Serve and care"
 
 for panel, commands in {
-    CURATE: (curating.init, curating.check, curating.plan, curating.run, stages.finetune, stages.export),
+    CURATE: (curating.init, curating.check, curating.plan, curating.run, searching.search, stages.finetune, stages.export),
     STAGE: (stages.ingest, stages.generate, stages.dedup, stages.filter_, stages.rank,
             stages.select, stages.mix, stages.publish, stages.evaluate),
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,
