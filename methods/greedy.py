@@ -1,0 +1,134 @@
+"""Greedy sets: far from one another, or near to everything. Ties go to the earlier row; callers order rows by id."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from methods.parallel import in_order
+
+_BLOCK = 2048
+
+
+def k_center(
+    rows: np.ndarray, count: int, progress: Callable[[int], None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of ``count`` rows, each the farthest from those before it, and each row's distance to the nearest kept.
+
+    Starts with the row nearest to the mean. Distances are Euclidean between unit rows. The largest distance is at most
+    twice the best possible. Paper: Gonzalez 1985, https://doi.org/10.1016/0304-3975(85)90224-5
+    """
+    n = len(rows)
+    count = min(count, n)
+    chosen = np.empty(count, dtype=np.int64)
+    nearest = np.full(n, -np.inf, dtype=np.float32)  # largest cosine to a kept row; the smallest of these is farthest
+    if not count:
+        return chosen, np.zeros(n)
+    at = int((rows @ rows.mean(axis=0)).argmax())
+    for step in range(count):
+        chosen[step] = at
+        np.maximum(nearest, rows @ rows[at], out=nearest)
+        nearest[at] = np.inf
+        at = int(nearest.argmin())
+        if progress and step % 256 == 255:
+            progress(step + 1)
+    cosine = np.where(np.isinf(nearest), 1.0, nearest)
+    return chosen, np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosine.astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """For each row its most similar rows (itself first): ``other`` int32 and ``similarity`` float32, both (n, k)."""
+
+    other: np.ndarray
+    similarity: np.ndarray
+
+
+def nearest_graph(rows: np.ndarray, k: int, progress: Callable[[int], None] | None = None) -> Graph:
+    """Exact k nearest rows by cosine (clipped at 0), blocks on several threads; a row is its own nearest."""
+    n, k = len(rows), min(k, len(rows))
+    other, similarity = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
+
+    def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+        near = rows[start : start + _BLOCK] @ rows.T
+        own = np.arange(len(near))
+        near[own, start + own] = 2.0  # itself first, whatever rounding says
+        best = np.argpartition(-near, k - 1, axis=1)[:, :k] if k < n else np.tile(np.arange(n), (len(near), 1))
+        value = np.take_along_axis(near, best, axis=1)
+        order = np.lexsort((best, -value), axis=1)
+        return start, np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
+
+    for start, best, value in in_order(block, range(0, n, _BLOCK)):
+        other[start : start + len(best)], similarity[start : start + len(best)] = best, np.clip(value, 0.0, 1.0)
+        if progress:
+            progress(start + len(best))
+    return Graph(other, similarity)
+
+
+def facility_location(graph: Graph, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of ``count`` rows that leave every row near a kept one, and the gain of each when it was taken.
+
+    Lazy greedy on the sum over rows of the similarity to the nearest kept neighbour in the graph; at least 1 - 1/e of the
+    best on that graph. Paper: Minoux 1978, https://doi.org/10.1007/BFb0006528
+    """
+    n, k = graph.other.shape
+    # Who is served by a candidate: the rows that have it among their neighbours.
+    flat = graph.other.ravel()
+    order = np.argsort(flat, kind="stable")
+    served, likeness = (order // k).astype(np.int64), graph.similarity.ravel()[order].astype(np.float64)
+    first = np.searchsorted(flat[order], np.arange(n + 1))
+    covered = np.zeros(n)
+    gains = np.add.reduceat(np.append(likeness, 0.0), np.minimum(first[:-1], len(likeness)))
+    gains[first[:-1] == first[1:]] = 0.0
+    queue = [(-gain, row) for row, gain in enumerate(gains.tolist())]
+    heapq.heapify(queue)
+    chosen: list[int] = []
+    won: list[float] = []
+    while queue and len(chosen) < min(count, n):
+        stale, row = heapq.heappop(queue)
+        here = slice(first[row], first[row + 1])
+        gain = float(np.maximum(likeness[here] - covered[served[here]], 0.0).sum())
+        if queue and (-gain, row) > queue[0] and gain < -stale:
+            heapq.heappush(queue, (-gain, row))
+            continue
+        np.maximum.at(covered, served[here], likeness[here])
+        chosen.append(row)
+        won.append(gain)
+    return np.array(chosen, dtype=np.int64), np.array(won)
+
+
+def apart(rows: np.ndarray, most: float, count: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Walk the rows in order and keep each whose cosine to every kept row is at most ``most``, until ``count`` are kept.
+
+    Returns positions kept; for every row the largest cosine to a row kept before it (-inf for none, NaN for rows that were
+    not looked at), and that row's position (-1 for none). The same as one row at a time.
+    """
+    n = len(rows)
+    limit = n if count is None else count
+    kept: list[int] = []
+    nearest, whom = np.full(n, np.nan), np.full(n, -1, dtype=np.int64)
+    for start in range(0, n, _BLOCK):
+        if len(kept) >= limit:
+            break
+        part = rows[start : start + _BLOCK]
+        best, who = np.full(len(part), -np.inf), np.full(len(part), -1, dtype=np.int64)
+        for begin in range(0, len(kept), _BLOCK):
+            some = np.array(kept[begin : begin + _BLOCK])
+            near = part @ rows[some].T
+            at = near.argmax(axis=1)
+            value = near[np.arange(len(part)), at]
+            better = value > best
+            best[better], who[better] = value[better], some[at[better]]
+        among = part @ part.T
+        for i in range(len(part)):
+            if len(kept) >= limit:
+                break
+            nearest[start + i], whom[start + i] = best[i], who[i]
+            if best[i] > most:
+                continue
+            kept.append(start + i)
+            later = among[i, i + 1 :]
+            better = later > best[i + 1 :]
+            best[i + 1 :][better], who[i + 1 :][better] = later[better], start + i
+    return np.array(kept, dtype=np.int64), nearest, whom
