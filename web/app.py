@@ -83,7 +83,8 @@ def create_app(
         triples=triples,
     )
     templates.globals.update(word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey)
-    frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), prefect)
+    linked = prefect if prefect and prefect.startswith(("http://", "https://")) else None
+    frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), linked)
     pages, row_pages, questions, stores = Pages(frame), RowPages(frame), QuestionPages(frame), StorePages(frame)
     sheet = style() + (_HERE / "static" / "web.css").read_text(encoding="utf-8")
 

@@ -1,0 +1,66 @@
+"""what-if, blast, lineage and site as typed in a terminal: text, JSON, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from schemas.errors import UsageError
+from tests.seeded import Seeded, seeded
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
+    return seeded(tmp_path_factory.mktemp("store"))
+
+
+def said(world: Seeded, *words: str) -> str:
+    done = CliRunner().invoke(app, [*words, "--store", str(world.store.root)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_what_if_lists_what_can_be_moved_and_moves_it(world: Seeded) -> None:
+    assert "low-confidence" in said(world, "what-if", "support-bot")
+    told = said(world, "what-if", "support-bot", "--move", "clear=0.3")
+    assert told.startswith("low-confidence 0.42 → 0.3: 27 rows would be between 27 and 35.")
+    assert told.count("newly kept") == 8
+    found = json.loads(said(world, "what-if", "support-bot", "--move", "clear=0.3", "--json"))
+    assert found["moves"][0]["newly_kept"] == 8
+    with pytest.raises(UsageError, match="is not SCORE=VALUE"):
+        said(world, "what-if", "support-bot", "--move", "clear")
+
+
+def test_blast_lists_causes_and_writes_a_recall_list(world: Seeded, tmp_path: Path) -> None:
+    assert "seeds" in said(world, "blast")
+    told = said(world, "blast", "source", "seeds", "--recall", str(tmp_path / "recall.csv"))
+    assert told.startswith("6 examples of source seeds and 10 made from them reach")
+    assert len((tmp_path / "recall.csv").read_text().splitlines()) == 1 + 16
+    said(world, "blast", "source", "seeds", "--recall", str(tmp_path / "recall.jsonl"))
+    lines = (tmp_path / "recall.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["source"] == "seeds"
+    assert json.loads(said(world, "blast", "source", "seeds", "--json"))["direct"] == 6
+    with pytest.raises(UsageError, match=r"neither \.csv nor \.jsonl"):
+        said(world, "blast", "source", "seeds", "--recall", str(tmp_path / "recall.txt"))
+    with pytest.raises(UsageError, match="a cause is one of"):
+        said(world, "blast", "weather", "rain")
+
+
+def test_lineage_can_be_narrowed_down(world: Seeded) -> None:
+    near = json.loads(said(world, "lineage", "support-bot", "--up", "1", "--down", "0", "--json"))
+    assert [node["stage"] for node in near["nodes"]] == ["mix", "publish"]
+    way = json.loads(said(world, "lineage", "support-bot", "--from", str(world.strict["select"]), "--json"))
+    assert [node["stage"] for node in way["nodes"]] == ["select", "mix", "publish"]
+    assert "publish@" in said(world, "lineage", "support-bot", "--dot", "--up", "2")
+
+
+def test_site_says_where_it_is(world: Seeded, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    made = json.loads(said(world, "site", "support-bot", "--out", str(out), "--examples", "2", "--json"))
+    assert made["index"] == str(out / "index.html")
+    assert made["left_out"] == 25
+    assert (out / "index.html").is_file()
