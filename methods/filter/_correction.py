@@ -120,16 +120,29 @@ def _judged(
     """Note what the judge says of each candidate, put the better ones in place, and say how many those were."""
     pairs = [Pair(one.case.asked.prompt, one.case.answer, one.text) for one in compared]
     found = rulings(pairs, how, using.judge, seed=seed, progress=using.progress)
+    own = judges_itself(using.judge.identity(), using.tune.identity())
     changed = 0
     for one, ruling in zip(compared, found, strict=True):
         one.case.calls += ruling.calls
         one.case.scorings += ruling.scorings
         outcome = outcome_of(ruling, min_confidence)
         one.case.note(number, outcome, one.text, ruling)
+        if own:
+            one.case.tried[-1]["self_judge"] = True
         if outcome == "corrected":
             one.case.replace(one)
             changed += 1
     return changed
+
+
+def judges_itself(judge: Mapping[str, Any], tune: Mapping[str, Any]) -> bool:
+    """Whether the judge is the very model that the tuner starts from: it may favor what sounds like itself.
+
+    >>> judges_itself({"weights": "ab", "dtype": "float32"}, {"base": {"weights": "ab"}, "epochs": 2})
+    True
+    """
+    base = tune.get("base")
+    return isinstance(base, Mapping) and bool(base) and all(judge.get(key) == value for key, value in base.items())
 
 
 def outcome_of(ruling: Ruling, min_confidence: float) -> str:

@@ -175,6 +175,7 @@ class ClearCorrect(AutoFilter):
             }
             sure = mean_of_present([one["confidence"] for one in tried])
             judge |= {"mean confidence of verdicts": round(sure, 4)} if sure is not None else {}
+            judge["judge is the model that was tuned"] = any(one.get("self_judge") for one in tried)
         return {
             **super().audit(pool, verdicts),
             "new answers": dict(sorted(Counter(found["correction"] for found in told).items())),

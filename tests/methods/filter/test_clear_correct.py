@@ -124,6 +124,7 @@ def test_a_judge_that_prefers_a_position_changes_nothing():
         "verdict changed with the order": 1.0,
         "share of A among verdicts": 0.0,
         "mean confidence of verdicts": 1.0,
+        "judge is the model that was tuned": False,
     }
 
 
@@ -184,6 +185,18 @@ def test_each_way_of_failing_is_a_class_of_its_own_and_never_an_edit(tuned, judg
     assert evidence(verdicts)["correction"] == outcome
     assert outcome in method.settled_rules(verdicts)[1].says
     assert verdicts["reason"][0] == "low-confidence"
+
+
+def test_a_judge_of_the_tuned_models_own_weights_is_flagged():
+    pool, _, _ = sums(5)
+    method = ClearCorrect(samples=1, reflections=1, verdict_samples=1, verdict_reflections=1, threshold={"value": 0.5})
+    tuner, judging = TunesTo(adds), AnswersBy(knows_sums)
+    tuner.identity = lambda: {"backend": "torch", "base": {"weights": "ab"}, "epochs": 2}
+    judging.identity = lambda: {"backend": "transformers", "weights": "ab"}
+    using = Using(AnswersBy(knows_sums), _judge=judging, _nli=EmbeddingNLIEngine(WordVectors()), _tune=tuner)
+    verdicts = method.judge(pool, using=using, rng=np.random.default_rng(0))
+    assert evidence(verdicts)["tried"][0]["self_judge"] is True
+    assert method.audit(pool, verdicts)["judge"]["judge is the model that was tuned"] is True
 
 
 def test_a_worse_candidate_does_not_replace_a_kept_answer():
