@@ -3,7 +3,7 @@
 Each function takes turns (``role``, ``content``, ``extra``) and gives turns; the last one is what is learned.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.examples import turns
@@ -40,7 +40,7 @@ def asking(before: Sequence[Mapping[str, Any]], prompt: str) -> Messages:
     return replaced(before, lambda _: prompt)
 
 
-def replaced(before: Sequence[Mapping[str, Any]], change: Any) -> Messages:
+def replaced(before: Sequence[Mapping[str, Any]], change: Callable[[str], str]) -> Messages:
     """The turns with the last user turn's content changed; unchanged where there is none."""
     messages = copied(before)
     for turn in reversed(messages):

@@ -76,6 +76,11 @@ class FromCandidates(GenerateMethod):
         """The engines that these settings ask."""
         return {self.writer} if self.candidates != "given" else set()
 
+    def answers_of(self, rows: int) -> int:
+        """Candidates of ``rows`` examples, at most: each counted as a question of its own."""
+        given = 0 if self.candidates == "sampled" else rows
+        return given + (0 if self.candidates == "given" else rows * self.samples)
+
     def expected_calls(self, rows: int, words: float) -> Expected:
         """``samples`` replies per question, each row counted as a question of its own."""
         if self.candidates == "given":

@@ -55,8 +55,23 @@ def rated(
     """The mean of ``votes`` ratings of each candidate, 0 to 10; failed ratings are left out of the mean."""
     pairs = [(question.group.first, one.text) for question in questions for one in question.candidates]
     heard = ratings([pair for pair in pairs for _ in range(votes)], prompt, judge, asking, seed=seed)
-    scored = iter([_mean(heard[i * votes : (i + 1) * votes]) for i in range(len(pairs))])
-    return [[next(scored) for _ in question.candidates] for question in questions]
+    return _by_question(questions, [_mean(heard[i * votes : (i + 1) * votes]) for i in range(len(pairs))])
+
+
+def unlike(questions: Sequence[Question], prompt: Prompt, judge: LLM, asking: Asking) -> list[list[Scored]]:
+    """How different each candidate is from the others of its question, 0 to 10, as a judge rates it who sees them all."""
+    texts = [
+        prompt.render(
+            question=question.group.first.conversation,
+            answer=one.text,
+            others=[other.text for j, other in enumerate(question.candidates) if j != i],
+            as_text=None if asking.form == "text" else "",
+        )
+        for question in questions
+        for i, one in enumerate(question.candidates)
+    ]
+    heard = _numbers([Request.ask(text, asking.draw.sampling()) for text in texts], judge, asking)
+    return _by_question(questions, [_mean([one]) for one in heard])
 
 
 def ratings(
@@ -70,10 +85,7 @@ def ratings(
         as_text = None if asking.form == "text" else ""
         text = prompt.render(question=given.conversation, answer=answer, as_text=as_text)
         requests.append(Request.ask(text, asking.draw.sampling(seed, index=repeated)))
-    if asking.form == "text":
-        return ask_for(judge, requests, _read_score, tries=asking.tries)
-    shaped = ask_for_model(judge, requests, Rating, tries=asking.tries)
-    return [one.map(lambda said: said.score) for one in shaped]
+    return _numbers(requests, judge, asking)
 
 
 def likelihoods(questions: Sequence[Question], student: LLM, *, per_token: bool) -> list[list[Scored]]:
@@ -97,8 +109,7 @@ def likelihoods(questions: Sequence[Question], student: LLM, *, per_token: bool)
         mean = one.sum_logprob / one.n_tokens
         detail = {"logprob_per_token": round(mean, 6), "tokens": one.n_tokens, **key}
         scored.append(Scored(mean if per_token else one.sum_logprob, detail=detail))
-    each = iter(scored)
-    return [[next(each) for _ in question.candidates] for question in questions]
+    return _by_question(questions, scored)
 
 
 def agreements(questions: Sequence[Question]) -> list[list[Scored]]:
@@ -119,6 +130,20 @@ def agreements(questions: Sequence[Question]) -> list[list[Scored]]:
 def planted(questions: Sequence[Question], score: Callable[[Question, str], float]) -> list[list[Scored]]:
     """Scores by a function of the text, for rewards that can be computed."""
     return [[Scored(score(question, one.text)) for one in question.candidates] for question in questions]
+
+
+def _by_question(questions: Sequence[Question], scored: Sequence[Scored]) -> list[list[Scored]]:
+    """Scores of all candidates, one after the other, as a list per question."""
+    each = iter(scored)
+    return [[next(each) for _ in question.candidates] for question in questions]
+
+
+def _numbers(requests: Sequence[Request], judge: LLM, asking: Asking) -> list[Heard[float]]:
+    """What a judge answers to each, as JSON of a `Rating` or as a line of text."""
+    if asking.form == "text":
+        return ask_for(judge, requests, _read_score, tries=asking.tries)
+    shaped = ask_for_model(judge, requests, Rating, tries=asking.tries)
+    return [one.map(lambda said: said.score) for one in shaped]
 
 
 def _mean(heard: Sequence[Heard[float]]) -> Scored:

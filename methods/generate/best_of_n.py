@@ -62,7 +62,7 @@ class BestOfN(Prompted, FromCandidates):
         if self.scorer == "agreement":
             return written
         each = self.votes * self.judging.tries if self.scorer == "judge" else 1
-        calls = (written.calls or rows) * each
+        calls = self.answers_of(rows) * each
         reply = self.judging.draw.max_tokens if self.scorer == "judge" else 0
         asked = words * TOKENS_PER_WORD + (0 if self.candidates == "given" else self.draw.max_tokens) + reply
         return Expected(written.calls + calls, round(written.tokens + calls * asked))

@@ -53,9 +53,8 @@ class Critique(Prompted, FromCandidates):
     def expected_calls(self, rows: int, words: float) -> Expected:
         """The samples, and at most ``tries`` critiques of each solution."""
         written = super().expected_calls(rows, words)
-        solutions = written.calls + (rows if self.candidates != "sampled" else 0)
         each = words * TOKENS_PER_WORD + 100 + self.criticize.max_tokens
-        calls = solutions * self.tries
+        calls = self.answers_of(rows) * self.tries
         return Expected(written.calls + calls, round(written.tokens + calls * each))
 
     def check(self, question: Question, account: Account) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,7 +13,7 @@ from methods.choice import diverse_pair, inverse_frequency
 from methods.generate._account import Account
 from methods.generate._candidates import FromCandidates, Question, same_text
 from methods.generate._ledger import Pedigree
-from methods.generate._scoring import Scored, likelihoods, planted, rated
+from methods.generate._scoring import Scored, likelihoods, planted, rated, unlike
 from methods.parsing import checked_schema
 from methods.projection import answered
 from methods.prompted import Prompted
@@ -29,17 +30,16 @@ class Divpo(Prompted, FromCandidates):
     Well (badly) rewarded: within ``range`` of the highest (lowest) reward. With ``range`` 0 this is best against worst;
     with 0.5 every answer takes part. Rewards: a judge's rating, or 1 and 0 for the reference's answer or for JSON of a
     schema. Diversity of an answer: how rare its words (or the values of its JSON) are among the question's answers, 0 to
-    1, or its negated log-likelihood per token under the writer. The chosen answer is never rewarded less than the worse
-    one, and never equal to it.
+    1; its negated log-likelihood per token under the writer; or a judge's rating of it beside the others, 0 to 10. The
+    chosen answer is never rewarded less than the worse one, and never equal to it.
 
-    Departs from the paper: there is no LLM judge of diversity. How its range parameter counts is not certain from the
-    abstract, so ``range_of`` offers both readings.
+    How the paper's range parameter counts is not certain from its abstract, so ``range_of`` offers both readings.
 
     Paper: Lanchantin et al. 2025, https://arxiv.org/abs/2501.18101, section 3.
     """
 
     method: Literal["divpo"] = "divpo"
-    speaks: ClassVar[tuple[str, ...]] = ("rate-answer",)
+    speaks: ClassVar[tuple[str, ...]] = ("rate-answer", "rate-diversity")
 
     samples: int = Field(16, ge=2, le=1000, description="answers sampled per question")
     draw: Draw = Field(Draw(max_tokens=512, temperature=1.0), description="how answers are sampled")
@@ -52,10 +52,11 @@ class Divpo(Prompted, FromCandidates):
     range_of: Literal["range", "rank"] = Field(
         "range", description="range as a fraction of highest minus lowest reward, or of the number of answers"
     )
-    diversity: Literal["words", "attributes", "likelihood"] = Field(
-        "words", description="rare words, rare values of JSON answers, or answers that are unlikely under the writer"
+    diversity: Literal["words", "attributes", "likelihood", "judge"] = Field(
+        "words",
+        description="rare words, rare values of JSON answers, answers that are unlikely under the writer, or a judge's word",
     )
-    judging: Asking = Field(Asking(), description="with reward: judge, how a rating is asked for")
+    judging: Asking = Field(Asking(), description="where a judge rates: how it is asked")
 
     @model_validator(mode="before")
     @classmethod
@@ -77,13 +78,13 @@ class Divpo(Prompted, FromCandidates):
     def asks(self) -> set[str]:
         """The writer where answers are sampled or their likelihood counts, and the judge where it rates."""
         writer = {self.writer} if self.diversity == "likelihood" else set[str]()
-        return super().asks() | writer | ({"judge"} if self.reward == "judge" else set())
+        return super().asks() | writer | ({"judge"} if "judge" in (self.reward, self.diversity) else set())
 
     def expected_calls(self, rows: int, words: float) -> Expected:
         """The samples, a rating of each and its likelihood where these are asked for."""
         written = super().expected_calls(rows, words)
-        answers = (written.calls or rows) if self.candidates != "both" else written.calls + rows
-        calls = answers * ((self.judging.tries if self.reward == "judge" else 0) + (self.diversity == "likelihood"))
+        ratings = (self.reward == "judge") + (self.diversity == "judge")
+        calls = self.answers_of(rows) * (ratings * self.judging.tries + (self.diversity == "likelihood"))
         each = words * TOKENS_PER_WORD + self.draw.max_tokens + self.judging.draw.max_tokens
         return Expected(written.calls + calls, round(written.tokens + calls * each))
 
@@ -116,38 +117,31 @@ class Divpo(Prompted, FromCandidates):
         return {f"mean_{name}": account.mean(name) for name in names}
 
     def _pair(
-        self, question: Question, scores: Sequence[Scored], diversity: Sequence[float | None], account: Account
+        self, question: Question, scores: Sequence[Scored], diversity: Sequence[Scored], account: Account
     ) -> None:
-        usable = [i for i, value in enumerate(diversity) if value is not None]
-        rewards = [float(scores[i].score or 0.0) for i in usable]
-        rarity = [float(diversity[i] or 0.0) for i in usable]
+        seen = [
+            _Seen(float(s.score or 0.0), d.score, (*s.calls, *d.calls)) for s, d in zip(scores, diversity, strict=True)
+        ]
+        usable = [i for i, one in enumerate(seen) if one.diversity is not None]
         same: list[Hashable] = [same_text(question.candidates[i].text) for i in usable]
-        pair = diverse_pair(rewards, rarity, same, self.range, self.range_of)
+        rarity = [seen[i].diversity or 0.0 for i in usable]
+        pair = diverse_pair([seen[i].reward for i in usable], rarity, same, self.range, self.range_of)
         ends = (usable[pair.chosen], usable[pair.rejected]) if pair else ()
         for i, one in enumerate(question.candidates):
-            if i in ends:
-                continue
-            reason = "not-in-pair" if pair else "no-pair"
-            reason = "no-diversity" if diversity[i] is None else reason
-            detail = {"reward": scores[i].score, "diversity": _rounded(diversity[i])}
-            account.refuse(one.text, reason, one.pedigree(**detail).and_then(scores[i].calls))
+            if i not in ends:
+                reason = "not-in-pair" if pair else "no-pair"
+                reason = f"undiverse-{diversity[i].failure}" if i not in usable else reason
+                account.refuse(one.text, reason, one.pedigree(**seen[i].told).and_then(seen[i].calls))
         if not ends:
             return
-        chosen, worse = (question.candidates[i] for i in ends)
-        told = {
-            name: {
-                "reward": scores[i].score,
-                "diversity": _rounded(diversity[i]),
-                "origin": question.candidates[i].origin,
-            }
-            for name, i in zip(("chosen", "worse"), ends, strict=True)
-        }
-        calls = (*chosen.calls, *worse.calls, *scores[ends[0]].calls, *scores[ends[1]].calls)
-        parents = tuple(dict.fromkeys((*chosen.parents, *worse.parents)))
-        told["answers"] = {"scored": len(scores)}
+        told: dict[str, Any] = {"scored": len(scores)}
         for name, i in zip(("chosen", "worse"), ends, strict=True):
-            account.note(f"{name}_reward", float(scores[i].score or 0.0))
-            account.note(f"{name}_diversity", float(diversity[i] or 0.0))
+            told[name] = {**seen[i].told, "origin": question.candidates[i].origin}
+            account.note(f"{name}_reward", seen[i].reward)
+            account.note(f"{name}_diversity", seen[i].diversity or 0.0)
+        chosen, worse = (question.candidates[i] for i in ends)
+        calls = (*chosen.calls, *worse.calls, *seen[ends[0]].calls, *seen[ends[1]].calls)
+        parents = tuple(dict.fromkeys((*chosen.parents, *worse.parents)))
         account.create(
             answered(chosen.before, chosen.text),
             Pedigree(parents, tuple(dict.fromkeys(calls)), told),
@@ -166,14 +160,30 @@ class Divpo(Prompted, FromCandidates):
     def _is_right(self, question: Question, text: str) -> float:
         return float(bool(same_final_answer(text, question.reference or "", tolerance=self.tolerance)))
 
-    def _diversities(self, questions: Sequence[Question], using: Using) -> list[list[float | None]]:
-        """Per candidate; None where it could not be had."""
+    def _diversities(self, questions: Sequence[Question], using: Using) -> list[list[Scored]]:
+        if self.diversity == "judge":
+            return unlike(questions, self.prompt("rate-diversity"), using.judge, self.judging)
         if self.diversity == "likelihood":
             model = using.llm if self.writer == "llm" else using.student
             found = likelihoods(questions, model, per_token=True)
-            return [[None if one.score is None else -one.score for one in scores] for scores in found]
+            return [[replace(one, score=None if one.score is None else -one.score) for one in row] for row in found]
         read = _attributes if self.diversity == "attributes" else words
-        return [[*inverse_frequency([read(one.text) for one in question.candidates])] for question in questions]
+        rare = [inverse_frequency([read(one.text) for one in question.candidates]) for question in questions]
+        return [[Scored(value) for value in row] for row in rare]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of one candidate; without a diversity it takes no part."""
+
+    reward: float
+    diversity: float | None
+    calls: tuple[bytes, ...]
+
+    @property
+    def told(self) -> dict[str, float | None]:
+        """For the evidence, to six digits."""
+        return {"reward": self.reward, "diversity": None if self.diversity is None else round(self.diversity, 6)}
 
 
 def _fits(text: str, schema: str) -> bool:
@@ -196,7 +206,3 @@ def _attributes(text: str) -> list[str]:
     return (
         [f"{key}={json.dumps(part, sort_keys=True)}" for key, part in value.items()] if isinstance(value, dict) else []
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

@@ -53,7 +53,7 @@ class Grape(FromCandidates):
     def expected_calls(self, rows: int, words: float) -> Expected:
         """One scoring per answer, and the samples."""
         written = super().expected_calls(rows, words)
-        scored = (0 if self.candidates == "sampled" else rows) + written.calls
+        scored = self.answers_of(rows)
         each = words * TOKENS_PER_WORD + (0 if self.candidates == "given" else self.draw.max_tokens)
         return Expected(written.calls + scored, round(written.tokens + scored * each))
 

@@ -135,6 +135,27 @@ def test_diversity_may_be_what_is_unlikely_under_the_writer():
     assert (answers_in(made), worse_in(made)) == (["b"], ["d"])
 
 
+def test_a_judge_may_say_how_unlike_the_others_an_answer_is():
+    def say(request) -> str:
+        text = request.messages[0].content
+        answer = text.split("<answer>\n")[1].split("\n</answer>")[0]
+        if "<other_answer>" in text:
+            assert text.count("<other_answer>") == 3
+            return (
+                json.dumps({"reason": "so", "score": {"a": 1, "b": 8, "c": 2}[answer]})
+                if answer != "d"
+                else "who knows"
+            )
+        return json.dumps({"reason": "so", "score": {"a": 10, "b": 10, "c": 0, "d": 0}[answer]})
+
+    llm = AnswersBy(lambda r: "abcd"[r.sampling.index])
+    method = Divpo(samples=4, diversity="judge")
+    made = method.generate(pool_of(("q", "x")), using=Using(_llm=llm, _judge=AnswersBy(say)), rng=rng())
+    assert (answers_in(made), worse_in(made)) == (["b"], ["c"])
+    assert reasons_in(made) == {"a": "not-in-pair", "d": "undiverse-unparsed"}
+    assert [len(calls) for calls in made.examples["calls"]] == [6]  # two answers, two rewards, two diversities
+
+
 def test_the_flow_runs_on_the_scripted_engine():
     engine = Scripted(
         rules=(

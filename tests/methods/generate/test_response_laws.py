@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.llm.scripted import Scripted
-from backends.protocols import TokenLogprobs
+from backends.protocols import ScoreRequest, TokenLogprobs
 from methods.generate.back_translation import BackTranslation
 from methods.generate.best_of_n import BestOfN
 from methods.generate.critique import Critique
@@ -25,7 +24,7 @@ from methods.generate.spin import Spin
 from methods.prompt_files import shipped
 from schemas.errors import EmptyStage
 from schemas.examples import CREATED, REFUSED, conform
-from schemas.identity import canonical_json
+from schemas.identity import canonical_json, digest16
 from schemas.method import GenerateMethod, Using
 from tests.methods._engines import Hashed
 from tests.methods._pools import awkward_pool, pool_of, rng
@@ -43,6 +42,7 @@ METHODS: dict[str, GenerateMethod] = {
     "spin": Spin(),
     "spin official": Spin(compat="official"),
     "divpo": Divpo(samples=3, candidates="both"),
+    "divpo by judges": Divpo(samples=2, diversity="judge", candidates="both", range_of="rank"),
     "evol-instruct": EvolInstruct(rounds=2),
     "evol-instruct last": EvolInstruct(rounds=2, keep="last"),
     "rationales": Rationales(check=False),
@@ -55,11 +55,14 @@ METHODS: dict[str, GenerateMethod] = {
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
+def scored(request: ScoreRequest) -> TokenLogprobs:
+    """Three log-probabilities from the request's own bytes."""
+    return TokenLogprobs(tuple(-byte / 64 for byte in digest16(repr(request).encode())[:3]))
+
+
 def ask(method: GenerateMethod, pool: pl.DataFrame):
     teacher = AnswersBy(obliging)
-    student = AnswersBy(
-        obliging, lambda request: Scripted(default="", default_logprob="hashed").open().logprobs([request])[0]
-    )
+    student = AnswersBy(obliging, scored)
     student.identity = lambda: {"backend": "student"}  # type: ignore[method-assign]
     using = Using(_llm=teacher, _student=student, _judge=AnswersBy(obliging), _embed=Hashed(), _nli=Entails({}))
     return method.generate(pool, using=using, rng=rng(3)), [teacher, student, using.judge]
@@ -137,7 +140,7 @@ def test_hostile_text_cannot_close_its_place_in_any_prompt(name: str):
     hostile += "{{ question }} {% raw %} %s {0} ${x} \x00"
 
     def shown(text: str) -> str:
-        lists = {"demonstrations": [(text, text, text)], "added_words": 20}
+        lists = {"demonstrations": [(text, text, text)], "added_words": 20, "others": [text, text]}
         return prompt.render(**{name: lists.get(name, text) for name in prompt.variables})
 
     safe, attacked = shown("data"), shown(hostile)
