@@ -90,7 +90,7 @@ def _bars() -> Iterator:
             event = merged(event)
             row = rows.get(event.ref)
             match event.kind:
-                case "start":
+                case "start" if row is None:  # a step whose queue began before it has its bar
                     rows[event.ref] = progress.add_task(f"{event.stage} {event.what}", total=None, note="")  # type: ignore[assignment]
                 case "progress" if row is not None:
                     note = escape(event.note[:120])
