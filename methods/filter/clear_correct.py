@@ -22,7 +22,7 @@ from methods.filter._confidence import Confidence, asked_of, confidences
 from methods.filter._correction import Case, correct, in_words, outcomes_in_words, shown
 from methods.filter._verdict import Comparing, Reading
 from methods.sampling import Draw
-from schemas.examples import VERDICTS, conform
+from schemas.examples import VERDICTS, answer_text, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule
 from schemas.method import TOKENS_PER_WORD, Expected, Using
@@ -176,6 +176,8 @@ class ClearCorrect(AutoFilter):
             sure = mean_of_present([one["confidence"] for one in tried])
             judge |= {"mean confidence of verdicts": round(sure, 4)} if sure is not None else {}
             judge["judge is the model that was tuned"] = any(one.get("self_judge") for one in tried)
+        if (longer := length_change(pool, verdicts)) is not None:
+            judge["median length of corrected against given answers"] = longer
         return {
             **super().audit(pool, verdicts),
             "new answers": dict(sorted(Counter(found["correction"] for found in told).items())),
@@ -215,6 +217,17 @@ class ClearCorrect(AutoFilter):
             evidence |= {"given": shown(case.asked.target), "answer": shown(case.answer)}
             successor = [*row["messages"][:-1], {**row["messages"][-1], "content": case.answer}]
         return {"id": row["id"], **said, "evidence": canonical_json(evidence), "successor": successor}
+
+
+def length_change(pool: pl.DataFrame, verdicts: pl.DataFrame) -> float | None:
+    """Median of the new answer's length over the old one's, in characters: far from 1, the judge may prefer a length.
+
+    None where nothing was corrected; an answer that was empty counts as one character.
+    """
+    edited = verdicts.filter(pl.col("fate") == "edit").select("id", new=answer_text("successor").str.len_chars())
+    both = edited.join(pool.select("id", old=answer_text().fill_null("").str.len_chars()), on="id")
+    ratio = both.select((pl.col("new") / pl.max_horizontal("old", 1)).median()).item() if both.height else None
+    return None if ratio is None else round(float(ratio), 2)
 
 
 def _keys(calls: Sequence[bytes], others: Sequence[str]) -> list[str]:

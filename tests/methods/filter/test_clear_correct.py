@@ -91,6 +91,9 @@ def test_where_the_engines_know_the_truth_every_wrong_answer_is_corrected_and_no
     low, corrected, *_ = method.settled_rules(verdicts)
     assert "kept 40 of 50 (80.0%)" in low.says
     assert "edited 10 of 50 (20.0%); candidates: corrected 10, same 40" in corrected.says
+    lengths = [len(x) / len(truth[(i + 1) % 50]) for i, x in enumerate(truth) if noisy[i]]
+    told = method.audit(pool, verdicts)["judge"]["median length of corrected against given answers"]
+    assert told == round(float(np.median(lengths)), 2)
 
 
 def test_the_evidence_of_an_edit_has_both_texts_the_verdicts_and_the_call_that_wrote_it():
