@@ -81,6 +81,7 @@ class FakeBatches:
             if part:
                 batch[kind] = f"file-{next(self._numbers)}"
                 self.files[batch[kind]] = b"".join(json.dumps(one).encode() + b"\n" for one in part)
+        batch["ended_at"] = time.time()
         if batch["status"] == "in_progress":
             batch["status"] = "completed"
 
