@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import MissingDataset, UsageError
 from tests.seeded import seeded
 from tests.web.driving import CHROMIUM, chromium
-from tests.web.test_browser import PAYLOADS, Page
+from tests.web.parsed import PAYLOADS, Page
 from web.publish import key_of, publish_site
 
 LINK = re.compile(r"(static/[a-z]+\.(css|js|svg)|[a-z-]+[A-Za-z0-9.-]*\.html)?(#[\w-]*)?")
