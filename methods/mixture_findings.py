@@ -83,12 +83,15 @@ def plain_interval(interval: Interval) -> dict[str, float | None]:
 
 
 def plain_comparison(one: Compared) -> dict[str, Any]:
-    """As JSON."""
+    """As JSON, a row of a table: ``difference`` is the proposed mixture's loss minus the other's, ``low`` to ``high``."""
+    gain = plain_interval(one.difference)
     return {
         "against": one.name,
-        "loss": plain_interval(one.loss),
-        "difference": plain_interval(one.difference),
         "verdict": one.verdict,
+        "loss": one.loss.estimate,
+        "difference": gain["estimate"],
+        "low": gain["low"],
+        "high": gain["high"],
     }
 
 

@@ -197,9 +197,9 @@ def conversations(frame: pl.DataFrame) -> Conversations:
 
 
 def table(runs: Sequence[Run], results: Sequence[Mapping[str, Any]], lab: Lab, weights: np.ndarray) -> pl.DataFrame:
-    """One row per run: ``run``, ``kind``, ``rng_seed``, ``examples``, ``w_<source>`` …, ``loss_<group>`` …, ``loss``.
+    """One row per run: ``run``, ``kind``, ``rng_seed``, ``examples``, ``w_<source>`` …, ``loss_<group>`` …, ``measured``.
 
-    ``loss`` is the groups' mean under ``weights``; null where a group's loss is not a finite number.
+    ``measured`` is the groups' mean under ``weights``; null where a group's loss is not a finite number.
     """
     rows: list[dict[str, Any]] = []
     for number, (run, result) in enumerate(zip(runs, results, strict=True)):
@@ -209,10 +209,10 @@ def table(runs: Sequence[Run], results: Sequence[Mapping[str, Any]], lab: Lab, w
             {"run": number, "kind": run.kind, "rng_seed": run.rng_seed, "examples": sum(run.take.values())}
             | {f"w_{name}": run.shares.get(name, 0.0) for name in lab.sources}
             | {f"loss_{name}": loss for name, loss in zip(lab.groups, losses, strict=True)}
-            | {"loss": float(np.array(losses) @ weights) if known else None}
+            | {"measured": float(np.array(losses) @ weights) if known else None}
         )
     floats = {f"w_{n}": pl.Float64 for n in lab.sources} | {f"loss_{n}": pl.Float64 for n in lab.groups}
-    return pl.DataFrame(rows, schema_overrides={**floats, "loss": pl.Float64}, infer_schema_length=None)
+    return pl.DataFrame(rows, schema_overrides={**floats, "measured": pl.Float64}, infer_schema_length=None)
 
 
 def _drawn(run: Run, lab: Lab) -> pl.DataFrame:

@@ -157,7 +157,7 @@ class ProxyMix(MixMethod):
             runs = self._check_runs(name, lab, mixture)
             results = [watch(job_of(run, lab)) for run in runs]
             done += zip(runs, results, strict=True)
-            losses[name] = table(runs, results, lab, weights)["loss"].to_list()
+            losses[name] = table(runs, results, lab, weights)["measured"].to_list()
         others = compared(losses)
         known = [x for x in losses["proposed"] if x is not None]
         notes: dict[str, Any] = {

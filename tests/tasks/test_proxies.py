@@ -70,7 +70,7 @@ def test_the_mixture_is_a_dataset_with_its_runs_beside_it(tmp_path: Path):
     assert set(notes["intervals"]) == {"a", "b"}
     runs = Store.open(store).part(made.ref, "sidecar/runs")
     assert runs.height == 12 + 3 * 2
-    assert {"w_a", "w_b", "loss_a", "loss_b", "loss", "predicted", "kind", "rng_seed"} <= set(runs.columns)
+    assert {"w_a", "w_b", "loss_a", "loss_b", "measured", "predicted", "kind", "rng_seed"} <= set(runs.columns)
     assert made.step.backends["tune"]["backend"] == "simulated", "a fake says so in the identity"
     told = [e for e in heard if e.kind == "progress" and e.stage == "mix"]
     assert [e.done for e in told] == list(range(1, 19))

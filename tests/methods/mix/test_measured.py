@@ -109,7 +109,7 @@ def test_the_notes_and_the_table_of_runs_say_how_it_was_found():
     ]  # fmt: skip
     pilots = found.runs.filter(kind="pilot")
     assert (pilots.select(pl.sum_horizontal("^w_.*$")).to_series() - 1).abs().max() < 1e-9
-    assert (pilots["loss"] - pilots["predicted"]).abs().max() < 0.05
+    assert (pilots["measured"] - pilots["predicted"]).abs().max() < 0.05
 
 
 def test_the_kl_term_holds_the_mixture_near_the_prior_and_caps_bind():
@@ -226,7 +226,7 @@ def test_runs_without_a_finite_loss_are_counted_and_left_out_and_too_many_of_the
     found = weigh(LogLinear(proxies=20, seeds=2, bootstraps=5, check_seeds=2, **FREE), tuner=some)
     assert found.notes["law"]["runs"] == found.notes["law"]["failed_runs"] == 20
     assert found.runs is not None
-    assert found.runs.filter(pl.col("kind") == "pilot")["loss"].null_count() == 20
+    assert found.runs.filter(pl.col("kind") == "pilot")["measured"].null_count() == 20
     for method in (LogLinear(proxies=20), AutoScale(), SkillIt(), DoReMi(), Aioli()):
         with pytest.raises(BackendError, match="finite"):
             weigh(method, tuner=all_)
