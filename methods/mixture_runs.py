@@ -63,6 +63,7 @@ def prepared(
     left["no answer to learn"] = sum(pools[name].height - frame.height for name, frame in usable.items())
     if target is not None:
         rows = _learnable(target)
+        left["target examples without an answer"] = target.height - rows.height
         groups = {
             str(name): _first(rows.filter(pl.col("source") == name), eval_examples, rng_seed)
             for name in rows["source"].unique().sort()

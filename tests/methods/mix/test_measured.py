@@ -172,10 +172,10 @@ def test_skill_it_takes_a_given_graph_and_names_what_is_not_there():
 
 
 def test_a_target_set_decides_what_is_measured_and_its_texts_are_never_learned():
-    target = THREE["c"].head(30).with_columns(pl.lit("exam").alias("source"))
+    target = pl.concat([THREE["c"].head(30), pool_of([("user", "Unanswered?")])]).with_columns(source=pl.lit("exam"))
     found = weigh(LogLinear(kl=0, bootstraps=0, **FREE), target=target)
     assert found.notes["measured_on"] == {"exam": 30}
-    assert found.notes["left_out"] == {"in the target set": 30}
+    assert found.notes["left_out"] == {"in the target set": 30, "target examples without an answer": 1}
     assert found.weights["c"] > 0.95, "only b and c teach c, and c twice as well"
 
 
