@@ -18,7 +18,7 @@ NO_INPUT = "N/A"
 
 
 @dataclass(frozen=True)
-class Annotated:
+class Annotation:
     """The output of one input, or why it has none; ``evidence`` says how sure it is, ``calls`` who said so."""
 
     output: str | None
@@ -38,7 +38,7 @@ class Votes:
     official: bool
 
 
-def by_vote(task: GuideTask, replies: Sequence[Reply], how: Votes) -> Annotated:
+def by_vote(task: GuideTask, replies: Sequence[Reply], how: Votes) -> Annotation:
     """The output that most samples give, those left out that are empty, too long or short, or noisy.
 
     Labels are read before the vote, so that "entails" and "Entails." agree. Official: the vote is over whole texts, and
@@ -56,14 +56,14 @@ def by_vote(task: GuideTask, replies: Sequence[Reply], how: Votes) -> Annotated:
     evidence: dict[str, Any] = {"samples": len(replies), "valid": len(valid), **({"lost": dict(lost)} if lost else {})}
     if not valid:
         why = min(lost, key=lambda name: (-lost[name], name)) if lost else "no-output"
-        return Annotated(None, why, calls, evidence)
+        return Annotation(None, why, calls, evidence)
     vote = agreed(valid, how.min_frequency, how.min_votes)
     if vote is None:
-        return Annotated(None, "no-agreement", calls, evidence)
+        return Annotation(None, "no-agreement", calls, evidence)
     evidence |= {"votes": round(vote.share * vote.votes), "share": round(vote.share, 4)}
     if task.labels and vote.winner not in task.labels:
-        return Annotated(None, "no-label", calls, evidence)
-    return Annotated(vote.winner, None, calls, evidence)
+        return Annotation(None, "no-label", calls, evidence)
+    return Annotation(vote.winner, None, calls, evidence)
 
 
 def _read(task: GuideTask, reply: Reply, how: Votes) -> str | Unparsed:
@@ -80,7 +80,7 @@ def _read(task: GuideTask, reply: Reply, how: Votes) -> str | Unparsed:
 
 def by_likelihood(
     task: GuideTask, inputs: Sequence[str], llm: LLM, asking: Asking, *, calibrated: bool, min_margin: float
-) -> list[Annotated]:
+) -> list[Annotation]:
     """The likeliest label of each input as a reply to the annotation chat, end of turn included.
 
     ``calibrated`` divides each label's probability by its probability after an input that says nothing (Zhao et al.
@@ -96,13 +96,13 @@ def by_likelihood(
     width = len(task.labels)
     rows = [scored[i : i + width] for i in range(0, len(scored), width)]
     prior = rows.pop() if calibrated else None
-    found: list[Annotated] = []
+    found: list[Annotation] = []
     for row in rows:
         # Scorings are no calls of the step (its call table holds replies), so they are named in the evidence.
         scorings = {"scorings": [key.hex() for key in calls_of(row)]}
         failure = next((one.failure for one in [*row, *(prior or [])] if one.failure), None)
         if failure or any(not one.n_tokens for one in row):
-            found.append(Annotated(None, refusal_name(failure or "empty"), (), scorings))
+            found.append(Annotation(None, refusal_name(failure or "empty"), (), scorings))
             continue
         logs = [one.sum_logprob - (prior[k].sum_logprob if prior else 0.0) for k, one in enumerate(row)]
         most = max(logs)
@@ -116,5 +116,5 @@ def by_likelihood(
             "logprobs": {k: round(v, 4) for k, v in zip(task.labels, logs, strict=True)},
         }
         sure = margin >= min_margin
-        found.append(Annotated(label if sure else None, None if sure else "unsure", (), evidence))
+        found.append(Annotation(label if sure else None, None if sure else "unsure", (), evidence))
     return found

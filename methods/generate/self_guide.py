@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from backends.protocols import Request
 from methods.generate._bootstrap import refusal_name
@@ -22,7 +22,7 @@ from methods.generate._guide_filters import (
     noise_in,
     phrases_for,
 )  # fmt: skip
-from methods.generate._guide_output import Annotated, Votes, by_likelihood, by_vote
+from methods.generate._guide_output import Annotation, Votes, by_likelihood, by_vote
 from methods.generate._guide_tasks import Asking, GuideTask, Kind, input_ask, output_request, shot_turns, tasks_of
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Compat
@@ -34,6 +34,14 @@ from methods.sampling import Draw, calls_of, failure_of, sample, sample_each
 from schemas.errors import EmptyStage
 from schemas.identity import digest16
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads on and off as true and false."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 
 
 class SelfGuide(Prompted, GenerateMethod):
@@ -83,10 +91,10 @@ class SelfGuide(Prompted, GenerateMethod):
     calibrated: bool = Field(True, description="with likelihood: correct for how much the model likes each label")
     min_margin: float = Field(0.0, ge=0, le=1, description="with likelihood: least distance of the two best labels")
 
-    input_lengths: Literal["auto", "on", "off"] = Field(
+    input_lengths: Switch = Field(
         "auto", description="drop inputs of unusual length; auto: of classification tasks"
     )
-    output_lengths: Literal["auto", "on", "off"] = Field(
+    output_lengths: Switch = Field(
         "auto", description="drop outputs of unusual length; auto: of other tasks"
     )
     openers: tuple[str, ...] = Field(OPENERS, description="texts that show talk about the task instead of an input")
@@ -245,7 +253,7 @@ class _Run:
             return "repeated-input", {}
         return None, {}
 
-    def _annotated(self, inputs: Sequence[str]) -> list[Annotated]:
+    def _annotated(self, inputs: Sequence[str]) -> list[Annotation]:
         how, asking = self.how, self.how.asking()
         if not inputs:
             return []
