@@ -33,9 +33,8 @@ Step = Callable[[Sequence[str], str], list[str]]
 def shapes(quick: bool, median: float) -> None:
     """Chain, fan-out, diamond and two models, each as steps that wait for one another."""
     whole = 2000 if quick else 12_000
-    print(
-        f"busy share of {SLOTS} slots, about {whole:,} calls, concurrency {SLOTS + QUEUE}, median {median:g} s, {os.cpu_count()} cores"
-    )
+    head = f"busy share of {SLOTS} slots, about {whole:,} calls, concurrency {SLOTS + QUEUE}, median {median:g} s"
+    print(f"{head}, {os.cpu_count()} cores", flush=True)
     makes = {"chain": (chain, 3), "fan-out": (fan_out, 5), "diamond": (diamond, 4), "two models": (two_models, 4)}
     for name, (make, steps_of_rows) in makes.items():
         rows = whole // steps_of_rows

@@ -39,10 +39,12 @@ def pilot_text(planned: Any) -> str:
         return "pilot: no step that is to run calls a model that can be piloted"
     told = [_one(step, pilot) for step, pilot in made]
     calls, paid = sum(pilot.made for _, pilot in made), sum(pilot.paid for _, pilot in made)
-    spent = [pilot.spent_usd for _, pilot in made]
-    money = usd(sum(spent)) if all(one is not None for one in spent) else "cost unknown"
+    spent = [pilot.spent_usd for step, pilot in made if step.billed]
+    money = f", {usd(sum(spent))}" if all(one is not None for one in spent) else ", cost unknown"
     tokens = sum(pilot.spent_tokens for _, pilot in made)
-    told.append(f"the pilot: {calls:,} calls, {paid:,} of them paid now, {tokens:,} tokens, {money}; all are kept")
+    told.append(
+        f"the pilot: {calls:,} calls, {paid:,} of them made now, {tokens:,} tokens{money if spent else ''}; all are kept"
+    )
     return "\n".join(told)
 
 

@@ -207,7 +207,8 @@ def _found(
         return pilot.model_copy(update=_searched(method, spent, known if priced else None, reported, complete))
     kinds = list(watched.kinds.values())
     if not complete and not note:
-        need = sum(kind.asked for kind in kinds) + 1
+        each = method.expected_calls(max(pool.height, 1), 60.0).calls / max(pool.height, 1)
+        need = max(sum(kind.asked for kind in kinds) + 1, round(2 * each))
         note = f"{len(spent)} calls did not reach the end of {rows} rows; what comes later is not in the figures: --pilot {need}"
     return pilot.model_copy(
         update={

@@ -117,6 +117,8 @@ def _line(
             action="reuse",
             because="in the store",
             rows=(out, out),
+            calls=(0, 0),
+            tokens=(0, 0),
         )
     rows[step.output] = _rows_expected(step, rows, recipe)
     calls, tokens = _calls_expected(step, store, rows, recipe)
