@@ -103,8 +103,10 @@ def greedy(things: Things, progress: Callable[[int], None]) -> Cluster:
             crowded[groups.crowded()] = True
             one, other = chosen(chain(groups.with_best(), groups.with_next()), things.fit)
             pair = (one.astype(np.uint64) << np.uint64(32)) | other.astype(np.uint64)
-            fresh = ~np.isin(pair, tested)
-            tested = np.union1d(tested, pair[fresh])
+            at = np.searchsorted(tested, pair)
+            fresh = np.append(tested, ~np.uint64(0))[at] != pair
+            tested = np.concatenate((tested, pair[fresh]))
+            tested.sort()
             similar = things.similarity(one[fresh], other[fresh])
             alike = similar >= (things.threshold or 0.0)
             better = np.concatenate((better, one[fresh][alike]))
