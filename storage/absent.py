@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from schemas.lineage import Manifest
+from storage.dense import Places, laid_out, places, verdict_arrays
 from storage.find import Scope
+from storage.layout import QUARANTINE, REJECT
 from storage.seek import Reader, role_part
 from storage.views import View
 from storage.words import method_tag, preview, short
 
 #: Rows shown for each reason.
 SHOWN = 8
+NOT_USED = "it was read, not used"
 
 
 class AbsentRow(View):
@@ -78,25 +82,70 @@ def edit_pairs(reader: Reader, manifests: Sequence[Manifest], gone: pl.Series, c
 
 
 def absences(reader: Reader, rows: pl.DataFrame, source: Manifest, scope: Scope) -> tuple[Absence, ...]:
-    """Why the examples ``rows`` (``id``, ``home``, ``row`` of ``source``) are not in the target of ``scope``.
+    """Why the examples ``rows`` (``id``, ``home``, ``row`` of ``source``) are not in the target of ``scope``. Most rows first.
 
-    They are found in the other lineage by id, so that a source that grew still explains its rows. Most rows first.
+    Those whose home the other lineage knows are followed by place, in one pass over numbers; the others are found by id,
+    so that a source that was read anew still explains its rows.
     """
-    if not rows.height:
-        return ()
+    known = pl.Series([home in scope.refs for home in source.homes or (source.ref,)])
+    here = known.gather(rows["home"].to_list()) if rows.height else pl.Series([], dtype=pl.Boolean)
+    found = [
+        *_by_places(reader, rows.filter(here), source, scope),
+        *_by_ids(reader, rows.filter(~here), source, scope),
+    ]
+    merged: dict[tuple[str | None, str | None, str], Absence] = {}
+    for one in found:
+        key = (one.ref, one.rule, one.says)
+        held = merged.get(key)
+        if held is not None:
+            one = held.model_copy(update={"rows": held.rows + one.rows, "some": (*held.some, *one.some)[:SHOWN]})
+        merged[key] = one
+    return tuple(sorted(merged.values(), key=lambda absence: -absence.rows))
+
+
+def _by_places(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scope) -> list[Absence]:
     found: list[Absence] = []
-    left = rows
+    homes = tuple(source.homes) or (source.ref,)
+    for manifest in scope.manifests:
+        for role, ref in manifest.step.inputs:
+            if role_part(manifest, role) is None or not left.height:
+                continue
+            if not any(i.rejected or i.quarantined for i in manifest.counts.inputs if i.role == role):
+                continue
+            fates, rules, scores = verdict_arrays(reader, manifest, role)
+            fell = np.flatnonzero((fates == REJECT) | (fates == QUARANTINE))
+            table = laid_out(reader, places(reader, ref).at(fell), fell.astype(np.uint32) + 1, np.uint32(0))
+            mine = Places(homes, left["home"].to_numpy(), left["row"].to_numpy())
+            at = mine.gather(table, np.uint32(0)).astype(np.int64)
+            hit = pl.Series(at > 0)
+            if hit.any():
+                position = at[at > 0] - 1
+                hits = left.filter(hit).with_columns(
+                    pl.Series("rule", rules[position]), pl.Series("score", scores[position]).fill_nan(None)
+                )
+                found += _by_rule(reader, manifest, source, hits)
+                left = left.filter(~hit)
+    if left.height:
+        found.append(Absence(says=NOT_USED, rows=left.height, some=_some(reader, source, left)))
+    return found
+
+
+def _by_ids(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scope) -> list[Absence]:
+    if not left.height:
+        return []
+    found: list[Absence] = []
+    wanted = left["id"].implode()
     entered: list[pl.Series] = []
     for manifest in scope.manifests:
         if manifest.parts.get("examples"):
             ids = reader.scan(manifest.ref, "examples").select("id").collect()["id"]
-            entered.append(ids.filter(ids.is_in(rows["id"].implode())))
+            entered.append(ids.filter(ids.is_in(wanted)))
         for role, ref in manifest.step.inputs:
             part = role_part(manifest, role)
             if part is None or not left.height:
                 continue
             judged = reader.scan(manifest.ref, part).select("fate", "rule", "score").collect()
-            fell = judged["fate"].is_in([1, 3])
+            fell = judged["fate"].is_in([REJECT, QUARANTINE])
             if not fell.any():
                 continue
             where = reader.store.positions(ref).with_columns(judged["rule"], judged["score"]).filter(fell)
@@ -107,13 +156,10 @@ def absences(reader: Reader, rows: pl.DataFrame, source: Manifest, scope: Scope)
     here = pl.concat(entered).unique() if entered else pl.Series("id", [], dtype=pl.Binary)
     known = left.filter(pl.col("id").is_in(here.implode()))
     new = left.filter(~pl.col("id").is_in(here.implode()))
-    for table, says in (
-        (new, "not among the examples of its sources and generators"),
-        (known, "it was read, not used"),
-    ):
+    for table, says in ((new, "not among the examples of its sources and generators"), (known, NOT_USED)):
         if table.height:
             found.append(Absence(says=says, rows=table.height, some=_some(reader, source, table)))
-    return tuple(sorted(found, key=lambda absence: -absence.rows))
+    return found
 
 
 def _by_rule(reader: Reader, manifest: Manifest, source: Manifest, hits: pl.DataFrame) -> list[Absence]:

@@ -127,11 +127,16 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
 def _without(reader: Reader, one: Manifest, other: Manifest) -> tuple[int, pl.DataFrame]:
     """How many distinct members a version has, and those whose place the other does not hold: ``id``, ``home``, ``row``."""
     mine, others = places(reader, one.ref), places(reader, other.ref)
-    held = laid_out(reader, others, np.ones(len(others), dtype=bool), False)
-    apart = np.flatnonzero(~mine.gather(held, False)) if held else np.arange(len(mine))
     own = laid_out(reader, mine, np.ones(len(mine), dtype=bool), False)
-    frame = pl.DataFrame({"home": mine.home[apart], "row": mine.row[apart]}).unique(maintain_order=True)
-    return sum(int(flags.sum()) for flags in own.values()), with_ids(reader, one, frame)
+    held = laid_out(reader, others, np.ones(len(others), dtype=bool), False)
+    apart = {ref: np.flatnonzero(flags & ~held[ref] if ref in held else flags) for ref, flags in own.items()}
+    frames = [
+        pl.DataFrame({"home": np.full(len(apart[ref]), number, dtype=np.uint16), "row": apart[ref].astype(np.uint32)})
+        for number, ref in enumerate(mine.homes)
+        if ref in apart
+    ]
+    empty = pl.DataFrame(schema={"home": pl.UInt16, "row": pl.UInt32})
+    return sum(int(flags.sum()) for flags in own.values()), with_ids(reader, one, pl.concat([empty, *frames]))
 
 
 def _sentence(
