@@ -6,10 +6,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from backends.protocols import Reply, Request
 from methods.asking import Asking
+from methods.execution import outcomes_of, source_of
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._judging import judged, matched
@@ -30,9 +31,10 @@ class SelfRehearsal(Prompted, GenerateMethod):
     """Gives each example one target: the student's own answer if it is right, else its paraphrase of the given answer if
     that is right, else the given answer.
 
-    Right is what a judge says who sees the given answer (``check: judge``), or an equal final answer (``check: answer``).
-    With ``paraphrase: false`` this is SSR. Every example comes out exactly once, its target's source in the evidence and
-    their shares in the notes; an answer of the model that was not used is refused with what was wrong.
+    Right is what a judge says who sees the given answer (``check: judge``), an equal final answer (``check: answer``), or
+    code that passes the tests of the source row in the sandbox (``check: tests``). With ``paraphrase: false`` this is SSR.
+    Every example comes out exactly once, its target's source in the evidence and their shares in the notes; an answer of
+    the model that was not used is refused with what was wrong.
 
     Departs from the paper: a judge that is not certain, or says nothing that can be read, does not let an answer pass.
 
@@ -41,17 +43,33 @@ class SelfRehearsal(Prompted, GenerateMethod):
     """
 
     method: Literal["self-rehearsal"] = "self-rehearsal"
-    needs: ClassVar[frozenset[str]] = needed(
-        {"student", "judge"}, lambda method: {"student", "judge"} if method.check == "judge" else {"student"}
-    )
+    needs: ClassVar[frozenset[str]] = needed({"student", "judge", "sandbox"}, lambda method: method.asks())
     speaks: ClassVar[tuple[str, ...]] = ("judge-answer", "paraphrase-answer")
 
-    check: Literal["judge", "answer"] = Field("judge", description="a judge's verdict, or equal final answers")
+    check: Literal["judge", "answer", "tests"] = Field(
+        "judge", description="a judge's verdict, equal final answers, or code that passes its tests"
+    )
+    tests: str | None = Field(
+        None,
+        description="with check: tests, the field of the source row with the tests: Python source, or a list of lines",
+    )
+    test_seconds: float = Field(5.0, gt=0, le=600, description="with check: tests, wall time of one program")
+    test_memory_mib: int = Field(512, ge=64, description="with check: tests, memory of one program")
     paraphrase: bool = Field(True, description="S3FT: try the model's paraphrase of the given answer; false: SSR")
     draw: Draw = Field(Draw(max_tokens=512), description="how the student's answer is drawn")
     paraphrasing: Draw = Field(Draw(max_tokens=512, temperature=0.7), description="how its paraphrase is drawn")
     judging: Asking = Field(Asking(), description="with check: judge, how the verdict is asked for")
     tolerance: float = Field(1e-4, gt=0, description="how far two numeric answers may be apart to be the same")
+
+    @model_validator(mode="after")
+    def _knows_its_tests(self) -> "SelfRehearsal":
+        if (self.check == "tests") != (self.tests is not None):
+            raise ValueError("check: tests and `tests`, the field of the source row with the tests, belong together")
+        return self
+
+    def asks(self) -> set[str]:
+        """The student, and whoever says what is right."""
+        return {"student"} | {"judge": {"judge"}, "tests": {"sandbox"}, "answer": set[str]()}[self.check]
 
     def expected_calls(self, rows: int, words: float) -> Expected:
         """At most: an answer, a paraphrase and a verdict on each per example."""
@@ -91,6 +109,11 @@ class SelfRehearsal(Prompted, GenerateMethod):
         def verify(pairs: Sequence[tuple[Given, str]]) -> list[Passed]:
             if self.check == "answer":
                 return matched(pairs, tolerance=self.tolerance)
+            if self.check == "tests":
+                programs = [(text, source_of(one.fields.get(self.tests or ""))) for one, text in pairs]
+                memory = self.test_memory_mib * 2**20
+                ran = outcomes_of(programs, using.sandbox, seconds=self.test_seconds, memory_bytes=memory)
+                return [Passed(one.reason, detail={"said": one.said}) for one in ran]
             return judged(pairs, self.prompt("judge-answer"), using.judge, self.judging)
 
         ways = [Way("model", own), *([Way("paraphrase", in_own_words)] if self.paraphrase else [])]

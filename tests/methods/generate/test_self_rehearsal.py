@@ -3,14 +3,17 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from backends.llm.scripted import ReplyRule, Scripted
 from backends.protocols import Request
+from backends.sandbox.auto import AutoSandbox
 from methods.asking import Asking
 from methods.generate.self_rehearsal import SelfRehearsal
+from schemas.errors import BackendError
 from schemas.method import Using
 from tests.methods._pools import pool_of, rng
-from tests.methods.generate._candidates import answers_in, evidence_in, reasons_in
+from tests.methods.generate._candidates import answers_in, evidence_in, pool_with, reasons_in
 from tests.methods.llm_doubles import AnswersBy, asked_text, failed
 
 POOL = pool_of(("one", "gold one"), ("two", "gold two"), ("three", "gold three"))
@@ -102,3 +105,29 @@ def test_the_judge_sees_the_reference_and_answers_in_words_where_asked_to():
     made = method.generate(POOL, using=Using(_student=engine, _judge=engine), rng=rng())
     assert by_question(made)["one"] == "mine"
     assert made.notes["target_source"] == {"model": 1, "gold": 2}
+
+
+def test_code_is_right_when_its_tests_pass_in_the_sandbox():
+    try:
+        sandbox = AutoSandbox().open()
+    except BackendError as error:
+        pytest.skip(f"no sandbox on this machine: {error}")
+    gold = "def f(x):\n    return x + 1"
+    pool = pool_with(
+        ("f?", gold, {"test_list": ["assert f(1) == 2"]}), ("f, g?", gold, {"test_list": ["assert f(1) == 2"]})
+    )
+    wrong, right = "def f(x):\n    return x", "```python\ndef f(n):\n    return n + 1\n```"
+    llm = AnswersBy(lambda r: right if asked_text(r) == "f?" else wrong)
+    method = SelfRehearsal(check="tests", tests="test_list")
+    made = method.generate(pool, using=Using(_student=llm, _sandbox=sandbox), rng=rng())
+    assert by_question(made) == {"f?": right, "f, g?": gold}
+    assert made.refused["reason"].to_list() == ["tests-failed"] * 2
+    assert evidence_in(made.refused)[0]["said"] == "AssertionError"
+    assert method.needs == {"student", "sandbox"}
+
+
+def test_tests_and_their_field_belong_together():
+    with pytest.raises(ValidationError, match="belong together"):
+        SelfRehearsal(check="tests")
+    with pytest.raises(ValidationError, match="belong together"):
+        SelfRehearsal(tests="test_list")
