@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS claims (
   thread INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+_BY_OWNER = "CREATE INDEX IF NOT EXISTS claims_by_owner ON claims (owner)"
 
 #: Told how many calls are awaited and which processes have them in flight; raises to stop waiting.
 Waiting = Callable[[int, set[int]], None]
@@ -40,6 +41,7 @@ class Claims:
         self._connection = connection
         self._lock = threading.Lock()
         connection.execute(_TABLE)
+        connection.execute(_BY_OWNER)
         self._close = weakref.finalize(self, connection.close)
 
     def flight(self) -> "Flight":
