@@ -127,7 +127,7 @@ def agreements(questions: Sequence[Question]) -> list[list[Scored]]:
     return found
 
 
-def planted(questions: Sequence[Question], score: Callable[[Question, str], float]) -> list[list[Scored]]:
+def computed(questions: Sequence[Question], score: Callable[[Question, str], float]) -> list[list[Scored]]:
     """Scores by a function of the text, for rewards that can be computed."""
     return [[Scored(score(question, one.text)) for one in question.candidates] for question in questions]
 

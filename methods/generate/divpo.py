@@ -13,7 +13,7 @@ from methods.choice import diverse_pair, inverse_frequency
 from methods.generate._account import Account
 from methods.generate._candidates import FromCandidates, Question, same_text
 from methods.generate._ledger import Pedigree
-from methods.generate._scoring import Scored, likelihoods, planted, rated, unlike
+from methods.generate._scoring import Scored, computed, likelihoods, rated, unlike
 from methods.parsing import checked_schema
 from methods.projection import answered
 from methods.prompted import Prompted
@@ -154,8 +154,8 @@ class Divpo(Prompted, FromCandidates):
             prompt = self.prompt("rate-answer")
             return rated(questions, prompt, using.judge, self.judging, 1, seed=0)
         if self.reward == "reference":
-            return planted(questions, self._is_right)
-        return planted(questions, lambda _, text: float(_fits(text, self.reward_schema or "{}")))
+            return computed(questions, self._is_right)
+        return computed(questions, lambda _, text: float(_fits(text, self.reward_schema or "{}")))
 
     def _is_right(self, question: Question, text: str) -> float:
         return float(bool(same_final_answer(text, question.reference or "", tolerance=self.tolerance)))
