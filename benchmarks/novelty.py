@@ -145,9 +145,8 @@ def instructions(data: str | None, count: int) -> tuple[list[str], int]:
         real = pl.read_parquet(path, columns=["instruction"])["instruction"].to_list()
     else:
         print("no --data with instructions/alpaca_52k.parquet: shipped rows, recombined", flush=True)
-        folder = ROOT / "recipes" / "data"
         names = ("permissive_instructions.jsonl", "gpteacher_codegen.jsonl", "seed_tasks.jsonl")
-        real = [json.loads(line)["instruction"] for n in names for line in (folder / n).open(encoding="utf-8")]
+        real = [text for name in names for text in shipped(name)]
     real = list(dict.fromkeys(real))[:count]
     dice, texts = random.Random(0), dict.fromkeys(real)
     vocabulary = [word for text in real for word in text.split()]
@@ -155,6 +154,12 @@ def instructions(data: str | None, count: int) -> tuple[list[str], int]:
         words = dice.choice(real).split()
         texts[" ".join(dice.choice(vocabulary) if dice.random() < 0.6 else word for word in words)] = None
     return list(texts), len(real)
+
+
+def shipped(name: str) -> list[str]:
+    """The instructions of a file of sample data."""
+    text = (ROOT / "recipes" / "data" / name).read_text("utf-8")
+    return [json.loads(line)["instruction"] for line in text.splitlines()]
 
 
 if __name__ == "__main__":
