@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from schemas.lineage import Manifest
@@ -17,6 +18,7 @@ from storage.views import Composition, Contamination, Histogram, MixtureRow, Mod
 from storage.words import method_tag
 
 T = TypeVar("T")
+Array = npt.NDArray[Any]
 
 BINS = 32
 
@@ -157,8 +159,8 @@ def _histogram(
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
     keep = np.ones(some.size, dtype=bool) if kept is None else kept.filter(scored).to_numpy()
-    bins = np.minimum(((some - low) * (BINS / (high - low))).astype(np.int64), BINS - 1)
-    counts = np.bincount(bins + BINS * keep, minlength=2 * BINS)
+    bins = np.minimum(((some - low) * (BINS / (high - low))).astype(np.int8), BINS - 1)
+    counts = np.bincount(bins + np.int8(BINS) * keep.view(np.int8), minlength=2 * BINS)
     return Histogram(
         ref=str(manifest.ref),
         stage=manifest.ref.stage,
@@ -171,8 +173,18 @@ def _histogram(
         missing=values.len() - some.size,
         rules=tuple(drawn),
         mean=float(some.mean()),
-        median=float(np.median(some)),
+        median=_median(some, bins),
     )
+
+
+def _median(values: Array, bins: Array) -> float:
+    """The exact median: only the bins in which the middle lies are put in order."""
+    ends = np.cumsum(np.bincount(bins, minlength=BINS))
+    middle = [(values.size - 1) // 2, values.size // 2]
+    first, last = (int(np.searchsorted(ends, at, side="right")) for at in middle)
+    before = int(ends[first - 1]) if first else 0
+    near = np.sort(values[(bins >= first) & (bins <= last)])
+    return float((near[middle[0] - before] + near[middle[1] - before]) / 2)
 
 
 def composition(reader: Reader, manifest: Manifest) -> tuple[Composition, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from schemas.lineage import Step
+from schemas.lineage import Counts, Manifest, Step
+from storage import figures
 from storage.benchmarks import benchmarks, hits_page
 from storage.blast import blast, causes, recall_list
 from storage.cost import cost
@@ -25,6 +27,9 @@ from storage.show import show
 from storage.tables import csv_lines, harmless, jsonl_lines
 from storage.what_if import what_if
 from tests.seeded import Seeded, seeded
+
+STEP = Step(stage="rank", method={"method": "ifd"})
+PLAIN = Manifest(ref=STEP.output, step=STEP, counts=Counts(), digest="0", commit_id="0")
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +300,11 @@ def test_the_flow_picture_has_a_band_per_input_and_a_fall_per_loss(world: Seeded
     assert "−13" in picture
     assert f"/rows/{world.strict['clear']}?fate=reject" in picture
     assert sankey(()) == ""
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60))
+def test_the_median_of_a_histogram_is_the_median(values: list[float]) -> None:
+    found = figures._histogram(PLAIN, "score", pl.Series(values, dtype=pl.Float32), None, ())
+    assert found is not None
+    assert found.median == pytest.approx(statistics.median(pl.Series(values, dtype=pl.Float32).to_list()))
+    assert sum(found.kept) == len(values)
