@@ -94,6 +94,7 @@ def no_links() -> dict[str, Any]:
         "source_link": lambda ref, source: None,
         "version_link": lambda ref: None,
         "example_link": lambda id_: None,
+        "blast_link": lambda kind, name: None,
     }
 
 

@@ -60,4 +60,5 @@ class Links:
             "source_link": self.source,
             "version_link": self.version,
             "example_link": self.example,
+            "blast_link": self.blast,
         }
