@@ -26,9 +26,8 @@ def main() -> None:
             texts.append(json.loads(line)["text"])
             if len(texts) == count:
                 break
-    before = resident_mib()
     result = PEERS[peer](texts, rows, ngram, permutations, bands, float(numbers[4]))
-    Path(out).write_text(json.dumps(result | {"peak_mib": peak_mib() - before}), encoding="utf-8")
+    Path(out).write_text(json.dumps(result | {"peak_mib": peak_mib()}), encoding="utf-8")
 
 
 def shingled(text: str, n: int) -> list[str]:
@@ -146,12 +145,6 @@ def peak_mib() -> float:
     """Peak resident memory of this process so far; Linux counts KiB, macOS bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def resident_mib() -> float:
-    """Resident memory now, where the system tells; else the peak so far."""
-    told = Path("/proc/self/statm")
-    return int(told.read_text().split()[1]) * resource.getpagesize() / (1 << 20) if told.exists() else peak_mib()
 
 
 PEERS = {
