@@ -13,8 +13,10 @@ from backends.protocols import Request, Turn
 from backends.train.sprout_judgements import COMPARE_REASONS, Verdict
 from backends.tune.torch_loop import TorchTuner
 from benchmarks._noise_data import Known, Row, asked, examples
-from benchmarks._noise_signals import Engines, clear_settings
+from benchmarks._noise_signals import Engines, clear_settings, doubts
+from methods.filter._confidence import confidences
 from methods.filter.clear_correct import ClearCorrect, VerdictReplies
+from methods.filter.relevance import relevance
 from methods.sampling import Draw
 from schemas.identity import fingerprint
 from schemas.method import Using
@@ -35,28 +37,26 @@ class Version:
 
 
 def versions(
-    known: Known, truth: Sequence[Row], suspicion: Mapping[str, np.ndarray], engines: Engines, work: Path, rng_seed: int
+    known: Known, truth: Sequence[Row], engines: Engines, work: Path, rng_seed: int
 ) -> tuple[list[Version], dict[str, Any]]:
     """The rows as they are, halved in several ways, corrected by CLEAR, and as they should be; and CLEAR's audit."""
     rng, n = np.random.default_rng(rng_seed), len(known.rows)
-    half = n // 2
+    half, trust = n // 2, trusted(known.rows, engines, rng_seed)
 
     def kept(name: str, which: Sequence[int] | np.ndarray) -> Version:
         places = sorted(int(i) for i in which)
         return Version(name, [known.rows[i] for i in places], int(known.bad[places].sum()))
 
     def least(signal: str) -> np.ndarray:
-        return np.argsort(suspicion[signal], kind="stable")[:half]
+        return np.argsort(-trust[signal], kind="stable")[:half]
 
     corrected, audit, unjudged = corrections(known, engines, work, rng_seed)
-    clear = least("CLEAR: O and S")
     right = rng.permutation(np.flatnonzero(~known.bad))
     found = [
         kept("all rows, a fifth swapped", range(n)),
         kept("a random half", rng.permutation(n)[:half]),
-        kept("the half that CLEAR trusts most", clear),
-        kept("the half with the highest gain (L)", least("L: token probability gain")),
-        kept("the half whose answers are nearest (cosine)", least("question-answer cosine, MiniLM")),
+        kept("the half that CLEAR trusts most (O, S, L)", least("CLEAR")),
+        kept("the half whose answers are nearest (cosine)", least("cosine")),
         kept("a half without any bad row (truth)", right[:half]),
         corrected,
         unjudged,
@@ -65,9 +65,24 @@ def versions(
     return found, audit
 
 
+def trusted(rows: Sequence[Row], engines: Engines, rng_seed: int) -> dict[str, np.ndarray]:
+    """CLEAR's confidence of each row, and the cosine of question and answer."""
+    using = Using(engines.llm, _nli=EmbeddingNLIEngine(engines.minilm))
+    found = confidences(examples(rows), clear_settings(2, 24), using=using, seed=_seed(rng_seed))
+    cosine = relevance(
+        engines.minilm.embed([asked(row) for row in rows]), engines.minilm.embed([row["output"] for row in rows])
+    )
+    return {"CLEAR": 1 - doubts([one.confidence for one in found]), "cosine": cosine}
+
+
+def _seed(rng_seed: int) -> int:
+    """The number that a method draws first, so that equal calls are made once."""
+    return int(np.random.default_rng(rng_seed).integers(2**31))
+
+
 def corrections(known: Known, engines: Engines, work: Path, rng_seed: int) -> tuple[Version, dict[str, Any], Version]:
     """CLEAR with correction (kept and edited rows), its audit, and the same without a judge: every new answer taken."""
-    settings = clear_settings(2, 24).model_dump(exclude={"method", "prompts", "likelihood"})
+    settings = clear_settings(2, 24).model_dump(exclude={"method", "prompts"})
     method = ClearCorrect(
         **settings,
         candidates="dropped",
@@ -90,9 +105,8 @@ def corrections(known: Known, engines: Engines, work: Path, rng_seed: int) -> tu
             bad_left += bool(known.bad[i]) and fate == "keep"
     stands = [i for i, fate in enumerate(fates) if fate == "keep"]
     others = [i for i, fate in enumerate(fates) if fate != "keep"]
-    seed = int(np.random.default_rng(rng_seed).integers(2**31))
     by_id = sorted(stands, key=lambda i: pool["id"][i])
-    tuned = tuner.tuned([conversation(known.rows[i]) for i in by_id], rng_seed=seed)
+    tuned = tuner.tuned([conversation(known.rows[i]) for i in by_id], rng_seed=_seed(rng_seed))
     replies = tuned.generate(
         [Request((Turn("user", asked(known.rows[i])),), None, CANDIDATES.sampling()) for i in others]
     )
@@ -121,8 +135,8 @@ def measure(made: Sequence[Version], held_out: Sequence[Row], seeds: int, work: 
     folder = work / "losses"
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[list[float]]] = {}
-    for version in [*made, Version("no training at all", [], 0)]:
-        for seed in range(seeds):
+    for seed in range(seeds):
+        for version in [*made, Version("no training at all", [], 0)]:
             what = {"tuner": TUNER.identity(), "rows": version.rows, "held_out": list(held_out), "seed": seed}
             path = folder / f"{fingerprint(what)}.json"
             if not path.is_file():
