@@ -45,7 +45,8 @@ def search_text(found: dict[str, Any]) -> str:
             f"({_figure(row['change_low'], '+')} to {_figure(row['change_high'], '+')})"
         )
     for name, least in found["smallest_gain"].items():
-        lines.append(f"smallest gain of {name}: {_figure(least, '+')}{'   chosen' if name == found['chosen'] else ''}")
+        mean, chosen = found["mean_gain"].get(name), "   chosen" if name == found["chosen"] else ""
+        lines.append(f"{name:<20} smallest gain {_figure(least, '+')}, mean {_figure(mean, '+')}{chosen}")
     return "\n".join([*lines, f"{found['ref']}"])
 
 

@@ -1,6 +1,7 @@
 """Steps of the search for one configuration: measure the model tuned on a pool, and choose by the smallest gain."""
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from tasks.bench import Bench, open_store
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
-VERSION = 1
+VERSION = 2
 
 
 class Gain(Strict):
@@ -74,15 +75,16 @@ def measure_tuned(pool: DatasetRef, dev: DatasetRef, seeds: DatasetRef, method: 
 
 @stage_task("choose", "cpu")
 def choose(measured: Mapping[str, DatasetRef], name: str, bench: Bench) -> DatasetRef:
-    """The configuration whose smallest gain over all tasks is the largest; the first in the recipe of equals."""
+    """The configuration whose smallest gain over all tasks is the largest; of equals the larger mean, then the first."""
 
     def compute(work: Work) -> None:
         gains = {key: gains_of(key, work.store.describe(ref)) for key, ref in measured.items()}
         worst = {key: smallest(rows) for key, rows in gains.items()}
-        known = {key: value for key, value in worst.items() if value is not None}
+        mean = {key: fmean(row.change for row in gains[key] if row.change is not None) for key in known_in(worst)}
         work.draft.summary = {
-            "chosen": max(known, key=lambda key: known[key]) if known else None,
+            "chosen": max(mean, key=lambda key: (worst[key], mean[key])) if mean else None,
             "smallest_gain": worst,
+            "mean_gain": mean,
             "gains": [row.model_dump() for rows in gains.values() for row in rows],
         }
 
@@ -100,6 +102,11 @@ def gains_of(configuration: str, manifest: Manifest) -> list[Gain]:
         )
         for line in manifest.summary["measured"]
     ]  # fmt: skip
+
+
+def known_in(values: Mapping[str, float | None]) -> list[str]:
+    """Keys with a value."""
+    return [key for key, value in values.items() if value is not None]
 
 
 def smallest(gains: list[Gain]) -> float | None:

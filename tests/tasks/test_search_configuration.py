@@ -79,8 +79,7 @@ def test_a_small_search_runs_is_remembered_and_prints_what_it_found(tmp_path):
     assert found["smallest_gain"][found["chosen"]] == best
     assert [row["examples"] for row in found["gains"]] == [6, 6]
     text = search_text(found)
-    assert f"smallest gain of {found['chosen']}" in text
-    assert "chosen" in text
+    assert any(line.startswith(found["chosen"]) and line.endswith("chosen") for line in text.splitlines())
     before = len(list(Store.open(store).versions()))
     assert search_configuration.fn(search, store) == ref, "nothing is done twice"
     assert len(list(Store.open(store).versions())) == before
