@@ -185,6 +185,7 @@ class Affected:
         self.reader = reader
         self.manifests = whole(reader).manifests
         self.judged_by: tuple[str, ...] = ()
+        self._counts: dict[tuple[str, ...], int] = {}  # versions with the same members are counted once
         self.first = self._direct(kind, name)
         self.hit = {ref: flags.copy() for ref, flags in self.first.items()}
         for manifest in self.manifests:
@@ -203,15 +204,15 @@ class Affected:
     def versions(self) -> list[Hit]:
         """Versions with affected members, tagged ones first, then the newest."""
         tags = self._tags()
+        trained: dict[str, list[str]] = {}
+        for m in self.manifests:
+            if m.ref.stage == "finetune":
+                for _, ref in m.step.inputs:
+                    trained.setdefault(str(ref), []).append(str(m.ref))
         found: list[Hit] = []
         for manifest in reversed(self.manifests):
             rows = self._count(manifest)
             if rows:
-                readers = [
-                    str(m.ref)
-                    for m in self.manifests
-                    if m.ref.stage == "finetune" and manifest.ref in [ref for _, ref in m.step.inputs]
-                ]
                 found.append(
                     Hit(
                         ref=str(manifest.ref),
@@ -220,7 +221,7 @@ class Affected:
                         tags=tuple(tags.get(manifest.ref, ())),
                         rows=rows,
                         of=manifest.counts.rows_out,
-                        trained=tuple(readers),
+                        trained=tuple(trained.get(str(manifest.ref), ())),
                     )
                 )
         return sorted(found, key=lambda hit: not hit.tags)
@@ -248,7 +249,11 @@ class Affected:
             return 0
         if not any(home in self.hit for home in manifest.homes or (manifest.ref,)):
             return 0
-        return int(places(self.reader, manifest.ref).gather(self.hit, False).sum())
+        members = tuple(part.sha256 for part in manifest.parts.get("members", ()))
+        key = (*map(str, manifest.homes), *members) if members else (str(manifest.ref),)
+        if key not in self._counts:
+            self._counts[key] = int(places(self.reader, manifest.ref).gather(self.hit, False).sum())
+        return self._counts[key]
 
     def _direct(self, kind: Kind, name: str) -> dict[DatasetRef, Array]:
         if kind == "example":

@@ -71,7 +71,9 @@ def places(reader: Reader, ref: DatasetRef) -> Places:
         frame = reader.store.positions(ref)
         return frame["home"].to_numpy(), frame["row"].to_numpy()
 
-    home, row = arrays.of(_key(reader, manifest, "places"), work)
+    parts = manifest.parts.get("members", ())  # versions that hold the same members share them
+    own = tuple(part.sha256 for part in parts) or (manifest.commit_id,)
+    home, row = arrays.of((str(reader.store.root), "places", *own), work)
     return Places(tuple(manifest.homes) or (ref,), home, row)
 
 

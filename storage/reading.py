@@ -25,6 +25,7 @@ class ReadingStore(Store):
     def __init__(self, store: Store) -> None:
         super().__init__(store.disk)
         self._known: dict[DatasetRef, tuple[tuple[int, int], Manifest]] = {}
+        self._ordered: tuple[list[tuple[DatasetRef, tuple[int, int] | None]], list[Manifest]] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -47,15 +48,24 @@ class ReadingStore(Store):
         return manifest
 
     def versions(self) -> Iterator[Manifest]:
-        """See ``Store.versions``."""
+        """See ``Store.versions``; put in order once for the same files."""
+        files = [(ref, _stamp(manifest_path(self.root, ref))) for ref in manifests.refs(self.disk)]
+        with self._lock:
+            held = self._ordered
+        if held is not None and held[0] == files:
+            yield from held[1]
+            return
         found: list[Manifest] = []
-        for ref in manifests.refs(self.disk):
+        for ref, _ in files:
             try:
                 found.append(self.describe(ref))
             except (CorruptStore, NewerStore, MissingDataset) as error:
                 log.debug("skipped: %s", error)
         by_time = sorted(found, key=lambda manifest: (str(manifest.run.get("committed_at", "")), str(manifest.ref)))
-        yield from manifests.sources_first(by_time)
+        ordered = manifests.sources_first(by_time)
+        with self._lock:
+            self._ordered = (files, ordered)
+        yield from ordered
 
     def downstream(self, ref: DatasetRef) -> list[Manifest]:
         """See ``Store.downstream``."""

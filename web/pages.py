@@ -20,6 +20,8 @@ from web import asked
 from web.frame import Frame, as_json, attachment
 from web.links import Links
 
+#: Lines of the front page and of the list of all versions.
+PER_PAGE = 200
 _ID = re.compile(r"#?[0-9a-fA-F]{6,32}")
 
 
@@ -59,9 +61,23 @@ class Pages:
             rows = [row for row in listed.rows if _mentions(row.model_dump(), search)]
             listed = listed.model_copy(update={"rows": tuple(rows)})
         here = "versions" if every else "datasets"
+        start, total = asked.count(request.query_params, "start", 0), len(listed.rows)
+        if not request.url.path.endswith(".json"):
+            listed = listed.model_copy(update={"rows": listed.rows[start : start + PER_PAGE]})
+        after = start + PER_PAGE if start + PER_PAGE < total else None
         twin = Links("").asked("/versions.json" if every else "/datasets.json", q=search)
         return self.frame.answer(
-            request, listed, "datasets.html", title=title, every=every, search=search or "", here=here, twin=twin
+            request,
+            listed,
+            "datasets.html",
+            title=title,
+            every=every,
+            search=search or "",
+            here=here,
+            twin=twin,
+            start=start,
+            total=total,
+            after=after,
         )
 
     def version(self, request: Request) -> Response:
