@@ -7,6 +7,7 @@ import sys
 import typer
 
 from cli import (
+    baking,
     budgeting,
     caching,
     care,
@@ -38,7 +39,8 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 CURATE, STAGE, LOOK, CARE = "Curate", "One stage at a time", "Look", "Serve and care"
 
 for panel, commands in {
-    CURATE: (curating.init, curating.check, curating.plan, curating.run, searching.search, stages.finetune, stages.export),
+    CURATE: (curating.init, curating.check, curating.plan, curating.run, baking.bakeoff, searching.search,
+             stages.finetune, stages.export),
     STAGE: (stages.ingest, stages.generate, stages.dedup, stages.filter_, stages.rank,
             stages.select, stages.mix, stages.publish, stages.evaluate),
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,

@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from schemas.lineage import DatasetRef
 from schemas.recipe import Recipe
+from tasks.bakeoff import bake, best_of
 from tasks.bench import Bench, bench_of
 from tasks.decontaminate import Policy, decontaminate_examples
 from tasks.evaluate import evaluate_model
@@ -33,6 +34,26 @@ def curate(recipe: Recipe, store: Path = Path("store"), run_id: str | None = Non
 
 def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
     """The table of contents. With a dry bench it only names the steps (`provender plan`)."""
+    pool, sources = candidates(recipe, bench)
+    target = sources.get(recipe.target or "")
+    if recipe.bakeoff and recipe.bakeoff.use_best and target:
+        pool = best_of(bake(pool, target, recipe.bakeoff, bench), bench)
+    ranking = rank_examples(pool, target, recipe.rank, bench) if recipe.rank else None
+    if recipe.select:
+        pool = select_examples(pool, ranking, recipe.select, bench)
+    if recipe.mix:
+        pool = mix_sources(pool, recipe.mix, bench, target)
+
+    dataset = publish(recipe.name, pool, recipe.decontaminate, bench, recipe.model_dump(mode="json"))
+    if recipe.finetune:
+        model = trigger_finetune(dataset, recipe, bench)
+        if recipe.evaluate and model:
+            evaluate_model(model, sources[recipe.evaluate.target], recipe.evaluate, bench)
+    return dataset
+
+
+def candidates(recipe: Recipe, bench: Bench) -> tuple[DatasetRef, dict[str, DatasetRef]]:
+    """The cleaned pool that is chosen from, and every source and generated pool by name."""
     sources = {name: ingest(name, source, bench) for name, source in recipe.sources.items()}
     pools = {name: ref for name, ref in sources.items() if recipe.sources[name].role == "pool"}
     for step in recipe.generate:
@@ -49,16 +70,4 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
         policy = Policy(max_source_overlap=recipe.decontaminate.max_source_overlap)
         for method in recipe.decontaminate.by:
             pool = decontaminate_examples(pool, recipe.decontaminate.benchmarks, method, bench, policy)
-    target = sources.get(recipe.target or "")
-    ranking = rank_examples(pool, target, recipe.rank, bench) if recipe.rank else None
-    if recipe.select:
-        pool = select_examples(pool, ranking, recipe.select, bench)
-    if recipe.mix:
-        pool = mix_sources(pool, recipe.mix, bench, target)
-
-    dataset = publish(recipe.name, pool, recipe.decontaminate, bench, recipe.model_dump(mode="json"))
-    if recipe.finetune:
-        model = trigger_finetune(dataset, recipe, bench)
-        if recipe.evaluate and model:
-            evaluate_model(model, sources[recipe.evaluate.target], recipe.evaluate, bench)
-    return dataset
+    return pool, sources

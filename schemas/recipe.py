@@ -103,6 +103,43 @@ class Evaluation(Strict):
     max_new_tokens: int = Field(64, gt=0)
 
 
+class Contender(Strict):
+    """One way to choose: a ranking cut at the budget, or a selection that looks at the set."""
+
+    name: str = Field(default="", description="as it stands in the table; by default the method's tag")
+    rank: AnyRank | None = None
+    select: AnySelect | None = Field(default=None, description="how the ranking is cut; by default the top of it")
+
+    @model_validator(mode="after")
+    def _something(self) -> "Contender":
+        if self.rank is None and (self.select is None or self.select.ranked):
+            raise ValueError("a contender needs `rank:`, or a `select:` that needs no ranking (k-center, …)")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        tags = [m.name for m in (self.rank, self.select) if m is not None]
+        return self.name or " + ".join(tags)
+
+
+class Bakeoff(Strict):
+    """Ways to choose, tried: small proxies are trained on what each one selects and measured on the target set.
+
+    ``uniform`` is always among them, with a draw of its own for every seed.
+    """
+
+    contenders: tuple[Contender, ...] = Field(min_length=1)
+    keep_examples: int = Field(gt=0, description="budget of every contender")
+    seeds: int = Field(
+        3, ge=2, le=100, description="proxies per contender; each seed trains anew, and draws anew where chance decides"
+    )
+    max_target_examples: int = Field(200, gt=1, description="target examples that the proxies are measured on")
+    use_best: bool = Field(
+        False, description="curate goes on with the winner's selection (uniform's, where nothing beats it)"
+    )
+
+
 class Budget(Strict):
     """Ceilings that bind; each is cumulative over resumes. None = no ceiling."""
 
@@ -154,6 +191,7 @@ class Recipe(Strict):
     target: str | None = Field(None, description="the source (role: target) that a ranking method aims at")
     select: AnySelect | None = None
     mix: AnyMix | None = None
+    bakeoff: Bakeoff | None = Field(None, description="tried by `provender bakeoff`, and by a run with `use_best`")
     finetune: Finetuning | None = None
     evaluate: Evaluation | None = None
     budget: Budget = Budget()
@@ -195,10 +233,26 @@ class Recipe(Strict):
             found.append("sources: none has role 'pool' and nothing is generated, so there is nothing to curate")
         if self.select and self.select.ranked and not self.rank:
             found.append("select: there is no ranking to cut; add `rank: {method: uniform}` or another")
+        if self.bakeoff:
+            found += self._bakeoff_mistakes(self.bakeoff)
         for place, method in self.methods():
             for need in sorted(method.needs):
                 if self.backends.named(need) is None:
                     found.append(f"{place}: {method.name} needs a backend; add `backends: {{{need}: …}}`")
+        return found
+
+    def _bakeoff_mistakes(self, bakeoff: Bakeoff) -> list[str]:
+        found: list[str] = []
+        if not self.target:
+            found.append("bakeoff: proxies are measured on a target set; name a source with role 'target' in `target:`")
+        if self.backends.tune is None:
+            found.append("bakeoff: proxies are trained by a tuner; add `backends: {tune: {backend: torch}}`")
+        labels = [contender.label for contender in bakeoff.contenders]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            found.append(f"bakeoff.contenders: {', '.join(twice)} stands there twice; give them a `name:`")
+        if bakeoff.use_best and (self.rank or self.select):
+            found.append("bakeoff.use_best: the winner selects; remove `rank:` and `select:`")
         return found
 
     def methods(self) -> list[tuple[str, Any]]:
@@ -208,6 +262,9 @@ class Recipe(Strict):
         found += [(f"filter.{i}", m) for i, m in enumerate(self.filter)]
         if self.decontaminate:
             found += [(f"decontaminate.by.{i}", m) for i, m in enumerate(self.decontaminate.by)]
+        for i, contender in enumerate(self.bakeoff.contenders if self.bakeoff else ()):
+            tried = [("rank", contender.rank), ("select", contender.select)]
+            found += [(f"bakeoff.contenders.{i}.{stage}", m) for stage, m in tried if m is not None]
         found += [(stage, m) for stage in ("rank", "select", "mix") if (m := getattr(self, stage)) is not None]
         return found
 

@@ -24,11 +24,15 @@ class Top(SelectMethod):
     method: Literal["top"] = "top"
 
     keep_examples: int | None = Field(None, gt=0, description="how many examples to keep")
-    keep_fraction: float | None = Field(None, gt=0, le=1, description="which share of the pool to keep, rounded down")
-    budget_tokens: int | None = Field(
-        None, gt=0, description="how many tokens to keep, estimated as UTF-8 bytes / 4, and 4 for each turn"
+    keep_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="which share of the pool to keep, rounded down"
     )
-    drop_unscored: bool = Field(False, description="drop what the ranking could not score even where there is room")
+    budget_tokens: int | None = Field(
+        default=None, gt=0, description="how many tokens to keep, estimated as UTF-8 bytes / 4, and 4 for each turn"
+    )
+    drop_unscored: bool = Field(
+        default=False, description="drop what the ranking could not score even where there is room"
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Top":
