@@ -9,7 +9,7 @@ import polars as pl
 
 from backends.protocols import Embedder
 from methods.prompts import question
-from schemas.examples import EXAMPLES, turns
+from schemas.examples import EXAMPLES, conform, turns
 from schemas.identity import digest16
 
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes" / "data" / "permissive_instructions.jsonl"
@@ -118,4 +118,4 @@ def examples(rows: Sequence[Row]) -> pl.DataFrame:
         }
         for i, row in enumerate(rows)
     ]
-    return pl.DataFrame(found, schema_overrides=dict(EXAMPLES))
+    return conform(pl.DataFrame(found, schema_overrides=dict(EXAMPLES)), EXAMPLES, "rows")

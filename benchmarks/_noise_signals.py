@@ -14,6 +14,7 @@ from methods.filter._auto_filter import AutoFilter
 from methods.filter._bsdetector import combined
 from methods.filter._confidence import confidences
 from methods.filter.clear import Clear, LetterReplies
+from methods.filter.heuristics import Heuristics
 from methods.filter.relevance import relevance
 from methods.sampling import Draw
 from schemas.method import Using
@@ -80,6 +81,12 @@ def signals(
         "CLEAR: O, S and L": doubts([one.confidence for one in whole]),
     }
     return found
+
+
+def flagged(rows: Sequence[Row]) -> np.ndarray:
+    """Which rows the filter `heuristics` rejects: what costs no model at all."""
+    verdicts = Heuristics().judge(examples(rows), using=Using(), rng=np.random.default_rng(0))
+    return (verdicts["fate"] == "reject").to_numpy()
 
 
 def likelihoods(rows: Sequence[Row], llm: LLM) -> dict[str, np.ndarray]:

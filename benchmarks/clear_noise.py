@@ -27,7 +27,7 @@ from backends.embed.sentence_transformers import SentenceTransformers
 from backends.embed.static import Static
 from backends.llm.transformers import Transformers
 from benchmarks._noise_data import SHIPPED, Known, Row, alpaca_clean, alpaca_known, read_rows, swapped
-from benchmarks._noise_signals import Engines, reliability, reliability_svg, signals, table, timed
+from benchmarks._noise_signals import Engines, flagged, reliability, reliability_svg, signals, table, timed
 from benchmarks._noise_training import compare, measure, versions
 from methods.stats import bootstrap
 from storage.calls import CachedLLM, CallCache
@@ -88,13 +88,25 @@ def measured(known: Known, engines: Engines, args: argparse.Namespace, svg: Path
             worse, better = one["over_random_95"]
             figures = f"{one['average_precision']:6.3f}  {low:.3f} to {high:.3f}   {worse:+.3f} to {better:+.3f}"
             print(f"  {signal:44} {figures}")
+    rules = flagged(known.rows)
+    told = {
+        name: f"{int(rules[mask].sum())} of {int(mask.sum())}"
+        for name, mask in (known.kinds | {"good": ~known.bad}).items()
+    }
+    print(f"\n  rejected by the filter heuristics: {told}")
     print("\n  reliability: share right by tenths of the confidence (mean confidence: share right)")
     for signal, curve in curves.items():
-        told = "  ".join(f"{one['confidence']:.2f}:{one['right']:.2f}" for one in curve["bins"])
-        print(f"  {signal:28} gap {curve['expected_calibration_error']:.3f}  {told}")
+        bins = "  ".join(f"{one['confidence']:.2f}:{one['right']:.2f}" for one in curve["bins"])
+        print(f"  {signal:28} gap {curve['expected_calibration_error']:.3f}  {bins}")
     if svg:
         svg.write_text(reliability_svg(curves, "CLEAR with sprout on swapped answers"), "utf-8")
-    return {"rows": len(known.rows), "tables": tables, "reliability": curves, "seconds": round(seconds, 1)}
+    return {
+        "rows": len(known.rows),
+        "tables": tables,
+        "heuristics": told,
+        "reliability": curves,
+        "seconds": round(seconds, 1),
+    }
 
 
 def short(rows: list[Row], longest: int) -> list[Row]:
