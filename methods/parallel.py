@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+#: More threads gain little (Python's lock) and cost memory, a piece of work each.
+MOST_THREADS = 8
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,8 +24,9 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int | None = N
     """``work(item)`` for each item, in the order of the items; for numpy and polars, which let other threads run.
 
     Items are taken, and results kept, for two items a thread at most, so that a long input needs no more memory.
+    By default a thread a core, eight at most.
     """
-    threads = threads or cores()
+    threads = threads or min(MOST_THREADS, cores())
     if threads == 1:
         yield from map(work, items)
         return
