@@ -4,13 +4,15 @@ A cause is an example, a source, a licence, a model, a prompt or one call. What 
 forwards, home by home; what was only judged by a model is named, not counted as made.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import polars as pl
 
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.choice import Chosen
 from storage.dense import Array, Places, examples_of, places
@@ -19,10 +21,11 @@ from storage.find import find_example, whole
 from storage.rows import RowLine, lines_of
 from storage.seek import Reader, legible
 from storage.store import Store
-from storage.views import View
+from storage.views import Damage, View
 from storage.words import counted, listed, method_words
 
 Kind = Literal["example", "source", "license", "model", "prompt", "call"]
+T = TypeVar("T")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: Rows of a recall list that a page shows.
@@ -51,6 +54,7 @@ class Blast(View):
     descendants: int  # examples made from those
     versions: tuple[Hit, ...]  # those with affected rows, tagged ones first
     clean: int  # versions without any
+    damage: tuple[Damage, ...] = ()  # versions that could not be read, and are not counted
     judged_by: tuple[str, ...] = ()  # steps in which the model or prompt judged rows, without making any
     within: str | None = None  # the version whose affected rows are shown
     rows: tuple[RowLine, ...] = ()
@@ -76,8 +80,9 @@ def causes(store: Store) -> tuple[Cause, ...]:
             found.setdefault(("license", str(row.get("license") or "unknown")), "licence")
         if manifest.ref.stage == "ingest" and manifest.step.method.get("source"):
             found.setdefault(("source", str(manifest.step.method["source"])), "source")
-        for model in models_of(reader, manifest):
-            found.setdefault(("model", model), "model")
+        with suppress(StoreError), legible(str(manifest.ref)):  # a damaged one is named where it is asked for
+            for model in models_of(reader, manifest):
+                found.setdefault(("model", model), "model")
         for name, text in prompts_of(manifest):
             told = f"{method_words(manifest, 40)}: {' '.join(text.split())[:80]}"
             found.setdefault(("prompt", f"{manifest.ref}/{name}"), told)
@@ -135,6 +140,7 @@ def blast(
         descendants=found.total - found.direct,
         versions=tuple(hits),
         clean=len(found.manifests) - len(hits),
+        damage=found.damage,
         judged_by=found.judged_by,
         within=str(shown) if shown else None,
         rows=tuple(lines),
@@ -186,10 +192,25 @@ class Affected:
         self.manifests = whole(reader).manifests
         self.judged_by: tuple[str, ...] = ()
         self._counts: dict[tuple[str, ...], int] = {}  # versions with the same members are counted once
+        self._damage: dict[str, str] = {}
         self.first = self._direct(kind, name)
         self.hit = {ref: flags.copy() for ref, flags in self.first.items()}
         for manifest in self.manifests:
-            self._follow(manifest)
+            self._read(manifest, self._follow, None)
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Versions that could not be read: what came from the cause through them is not known."""
+        return tuple(Damage(place=place, problem=problem) for place, problem in self._damage.items())
+
+    def _read(self, manifest: Manifest, work: Callable[[Manifest], T], otherwise: T) -> T:
+        """The work's result; a version that cannot be read is noted and leaves the rest standing."""
+        try:
+            with legible(str(manifest.ref)):
+                return work(manifest)
+        except StoreError as error:
+            self._damage.setdefault(str(manifest.ref), str(error))
+            return otherwise
 
     @property
     def direct(self) -> int:
@@ -211,7 +232,7 @@ class Affected:
                     trained.setdefault(str(ref), []).append(str(m.ref))
         found: list[Hit] = []
         for manifest in reversed(self.manifests):
-            rows = self._count(manifest)
+            rows = self._read(manifest, self._count, 0)
             if rows:
                 found.append(
                     Hit(
@@ -266,19 +287,22 @@ class Affected:
         found: dict[DatasetRef, Array] = {}
         known = False
         for manifest in self.manifests:
-            if kind in ("source", "license") and manifest.parts.get("examples"):
-                column = self.reader.scan(manifest.ref, "examples").select(pl.col(kind).fill_null("unknown"))
-                flags = column.collect()[kind].eq(name).to_numpy()
-            elif kind in ("model", "call", "prompt"):
-                flags = self._by_calls(manifest, kind, name)
-                known = known or self._names(manifest, kind, name)
-            else:
-                continue
+            named, flags = self._read(manifest, partial(self._of_step, kind, name), (False, None))
+            known = known or named
             if flags is not None and flags.any():
                 found[manifest.ref] = flags
         if not found and not known:
             raise UsageError(f"the store knows no {kind} {name[:80]!r}; `provender blast` lists what there is")
         return found
+
+    def _of_step(self, kind: Kind, name: str, manifest: Manifest) -> tuple[bool, Array | None]:
+        """Whether a step names the cause, and which of its own examples are of it."""
+        if kind not in ("source", "license"):
+            return self._names(manifest, kind, name), self._by_calls(manifest, kind, name)
+        if not manifest.parts.get("examples"):
+            return False, None
+        column = self.reader.scan(manifest.ref, "examples").select(pl.col(kind).fill_null("unknown"))
+        return False, column.collect()[kind].eq(name).to_numpy()
 
     def _names(self, manifest: Manifest, kind: str, name: str) -> bool:
         """Whether the step names the cause; one that made nothing judged with it."""
@@ -298,7 +322,8 @@ class Affected:
         flags = np.zeros(examples_of(manifest), dtype=bool)
         links = self.reader.scan(manifest.ref, "links")
         if kind == "prompt":
-            if not self._names(manifest, kind, name):
+            ref, _, field = name.rpartition("/")
+            if str(manifest.ref) != ref or field not in dict(prompts_of(manifest)):
                 return None
             rows = links.select("row").collect()["row"]
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.dense import (
     Array,
@@ -21,7 +21,8 @@ from storage.dense import (
 )
 from storage.layout import EDIT, KEEP, QUARANTINE, REJECT
 from storage.search import search
-from storage.seek import Reader, role_part
+from storage.seek import Reader, legible, role_part
+from storage.views import Damage
 
 FATE_NUMBERS = {"keep": KEEP, "reject": REJECT, "edit": EDIT, "quarantine": QUARANTINE}
 
@@ -73,6 +74,7 @@ class Chosen:
     judges: Sequence[Judge] = ()
     many: bool = False  # several steps may have judged
     rules: tuple[str, ...] = ()
+    damage: tuple[Damage, ...] = ()  # steps that could not be read; their rows are missing
     whole: bool = True
     looked: int | None = None
     of_all: int | None = None
@@ -182,6 +184,7 @@ def _dropped(reader: Reader, manifest: Manifest, rule: str | None) -> Chosen:
     names: dict[str, None] = {}
     wheres: list[Places] = []
     positions: list[Array] = []
+    damage: list[Damage] = []
     for step in reader.store.upstream(manifest.ref):
         if not any(i.rejected or i.quarantined for i in step.counts.inputs):
             continue
@@ -192,13 +195,19 @@ def _dropped(reader: Reader, manifest: Manifest, rule: str | None) -> Chosen:
         for role, of in step.step.inputs:
             if role_part(step, role) is None:
                 continue
-            fates, rules, _ = verdict_arrays(reader, step, role)
+            try:
+                with legible(str(step.ref)):
+                    fates, rules, _ = verdict_arrays(reader, step, role)
+                    members = places(reader, of)
+            except StoreError as error:
+                damage.append(Damage(place=str(step.ref), problem=str(error)))
+                continue
             hit = (fates == REJECT) | (fates == QUARANTINE)
             if rule is not None:
                 hit &= rules == own.index(rule) + 1
             at = np.flatnonzero(hit)
             judges.append(Judge(step, role, of))
-            wheres.append(places(reader, of).at(at))
+            wheres.append(members.at(at))
             positions.append(at)
     if rule is not None and rule not in names:
         raise UsageError(f"no step before {manifest.ref} has a rule {rule[:80]!r} that dropped a row")
@@ -219,6 +228,7 @@ def _dropped(reader: Reader, manifest: Manifest, rule: str | None) -> Chosen:
         judges,
         many=True,
         rules=tuple(names),
+        damage=tuple(damage),
     )
 
 

@@ -13,7 +13,7 @@ from storage.figures import refusals
 from storage.kin import refused_view
 from storage.seek import Reader, legible, role_part
 from storage.store import Store
-from storage.views import RefusedView, StepView, Verdict, View
+from storage.views import Damage, RefusedView, StepView, Verdict, View
 from storage.words import preview, short, step_view, verdict_of
 
 Fate = Literal["member", "keep", "reject", "edit", "quarantine", "dropped", "refused"]
@@ -70,6 +70,7 @@ class RowsPage(View):
     roles: tuple[str, ...]  # what `role` may be
     columns: tuple[Column, ...] = ()  # scores to show, filter and order by
     shown: tuple[str, ...] = ()  # keys of the scores that the lines carry
+    damage: tuple[Damage, ...] = ()  # steps that could not be read; their rows are missing
     sources: tuple[tuple[str, int], ...] = ()  # where a filter or an order had to look at all: rows by source
 
 
@@ -142,6 +143,7 @@ def rows(
         next=start + limit if more else None,
         rules=names,
         roles=tuple(judged),
+        damage=asked.damage,
         columns=columns,
         shown=tuple(column.key for column in shown),
         sources=() if is_plain(asked) else asked.sources(reader),

@@ -196,6 +196,9 @@ class Pages:
             return RedirectResponse("/", 303)
         if _ID.fullmatch(text):
             return RedirectResponse(Links("").example(text.lower().removeprefix("#")), 303)
+        newest = max(self.store.tags(), key=lambda tag: tag.created_at, default=None)
+        if " " in text and newest is not None:  # words are looked for in the newest dataset
+            return RedirectResponse(Links("").of("rows", f"{newest.name}@v{newest.number}", text=text), 303)
         names = [row.name for row in catalogue(self.store).rows if text.lower() in row.name.lower()]
         if text not in names and "@" not in text and len(names) != 1:
             return RedirectResponse(Links("").asked("/datasets", q=text), 303)

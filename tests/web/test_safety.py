@@ -140,6 +140,19 @@ def test_a_version_without_its_parts_shows_as_such_and_takes_nothing_else_down(t
     assert "Part of this version cannot be read" in client.get("/d/support-bot@v2").text
     assert client.get(f"/d/{world.steps['clear']}").status_code == 500
     assert client.get("/rows/support-bot@v2").status_code == 200
+    for address in ("/rows/support-bot@v2?fate=dropped", "/blast?kind=source&name=dolly", "/blast", "/cost", "/mixtures",
+                    "/benchmarks", "/what-if/support-bot@v2", "/graph/support-bot@v2", "/runs"):  # fmt: skip
+        assert client.get(address).status_code == 200, address
+    dropped = client.get("/rows/support-bot@v2.json?fate=dropped").json()
+    assert [one["place"] for one in dropped["damage"]] == [str(world.strict["clear"])]
+    assert dropped["total"] == 26 - 13
+
+
+def test_words_are_looked_for_in_the_newest_dataset(client: TestClient) -> None:
+    found = client.get("/find", params={"q": "topic 3"}, follow_redirects=False).headers["location"]
+    assert found == "/rows/support-bot@v2?text=topic+3"
+    assert client.get("/find?q=support", follow_redirects=False).headers["location"] == "/d/support-bot@v2"
+    assert client.get("/find?q=zzz", follow_redirects=False).headers["location"] == "/datasets?q=zzz"
 
 
 def test_a_store_that_grows_is_seen_without_a_restart(tmp_path: Path) -> None:
