@@ -192,6 +192,24 @@ def histogram_text(one: Histogram) -> str:
     )
 
 
+def result_lines(evaluation: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Metrics with their 95 % intervals beside the untuned model's: over all rows, and of each task where there are several."""
+    told: list[str] = []
+    for one in evaluation:
+        where = str(one.get("slice", "all"))
+        if one.get("value") is None or not (where == "all" or where.startswith("task=")):
+            continue
+        words = f"{line(str(one['metric']))}{'' if where == 'all' else f' ({line(where)})'} {number(one['value'])}"
+        if one.get("low") is not None:
+            words += f" [{number(one['low'])}, {number(one['high'])}]"
+        if one.get("before") is not None:
+            words += f", before {number(one['before'])}"
+        if one.get("change_low") is not None:
+            words += f", change {number(one['change'])} [{number(one['change_low'])}, {number(one['change_high'])}]"
+        told.append(words)
+    return told
+
+
 def training_text(run: Training) -> str:
     """A training or evaluation in a few lines."""
     told = [f"{run.kind} {line(run.model or 'model unknown')}: {run.step.ref}"]
@@ -365,13 +383,7 @@ def outcome_text(written: Mapping[str, Any], store: Path, recipe: Path | None = 
     for label in ("model", "report", "card"):
         if written.get(label):
             told.append(f"{label:<8} {line(str(written[label]))}")
-    for measured in written.get("evaluation") or ():
-        if measured.get("slice", "all") == "all" and measured.get("value") is not None:
-            before = measured.get("before")
-            told.append(
-                f"result   {line(str(measured['metric']))} {number(measured['value'])}"
-                + (f", before {number(before)}" if before is not None else "")
-            )
+    told += [f"result   {text}" for text in result_lines(written.get("evaluation") or ())]
     told += ["", "next:"]
     for fate, example in (written.get("examples_to_trace") or {}).items():
         told.append(f"  provender trace {example[:12]}{option}   # why this one was {fate}")
