@@ -2,6 +2,7 @@
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -310,3 +311,26 @@ def test_progress_rises_to_its_total():
     assert [done for done, _, _ in heard] == sorted(done for done, _, _ in heard)
     assert heard[-1] == (120, 120, "bands")
     assert {note for _, _, note in heard} == {"shingles", "signatures", "bands"}
+
+
+def test_planted_copies_of_the_shipped_instructions_are_found_and_nothing_unlike_is_dropped():
+    path = Path(__file__).resolve().parents[3] / "recipes" / "data" / "permissive_instructions.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    texts = sorted({f"{row['instruction']} {row['output']}" for row in rows})
+    long = [text for text in texts if len(words(text)) >= 25][:200]
+    planted = [" ".join(["Now", *text.split(), "please"]) for text in long]
+    pool = pool_of(*(("q", text) for text in [*texts, *planted]))
+    said = judge(pool, on="answer", ngram=3, threshold=0.8)
+    number = {example_id(i): i for i in range(pool.height)}
+    everything = [*texts, *planted]
+    together = set()
+    for row in said.filter(fate="reject").iter_rows(named=True):
+        i, home = number[row["id"]], number[bytes.fromhex(json.loads(row["evidence"])["repeats"])]
+        together |= {i, home}
+        assert row["score"] >= 0.8
+        if "via" not in json.loads(row["evidence"]):
+            assert similarity(everything[i], everything[home], 3) >= 0.8
+    alike = [i for i, text in enumerate(long) if similarity(text, planted[i], 3) >= 0.8]
+    found = [i for i in alike if len(texts) + i in together]
+    assert len(alike) > 80
+    assert len(found) >= 0.97 * len(alike)
