@@ -21,10 +21,12 @@ def best_shares(
     *,
     kl: float = 0.0,
     starts: Sequence[np.ndarray] = (),
+    tolerance: float = 1e-9,
 ) -> Minimum:
     """The mixture of least ``mean loss + kl * KL(mixture || prior)`` under caps on the shares.
 
-    Exact for convex laws (exponential, linear): one start is enough. For others the best over ``starts`` and the prior.
+    Within ``tolerance`` nats of the least for convex laws (exponential, linear): one start is enough. For others the best
+    over ``starts`` and the prior.
 
     Paper: Chen et al. 2026, OLMix, https://arxiv.org/abs/2602.12237, for the objective.
     """
@@ -41,7 +43,15 @@ def best_shares(
     inside = (prior > 0) & (caps > 0)
     even = inside / inside.sum()
     found = [
-        minimize(objective, 0.999 * start * inside + 0.001 * even, caps, prior=prior, kl=kl, max_steps=3000)
+        minimize(
+            objective,
+            0.999 * start * inside + 0.001 * even,
+            caps,
+            prior=prior,
+            kl=kl,
+            tolerance=tolerance,
+            max_steps=3000,
+        )
         for start in (prior, *starts)
     ]
     return min(found, key=lambda one: one.value)

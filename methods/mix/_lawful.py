@@ -15,6 +15,9 @@ from methods.mixture_proposals import predicted
 from methods.mixture_runs import Lab, Run
 from schemas.errors import UsageError
 
+#: How many nats a proposal may be from the law's best mixture: the one that is taken, and those behind an interval.
+EXACT, ROUGH = 1e-9, 1e-5
+
 
 class LawMix(ProxyMix):
     """Base of: measure ``proxies`` mixtures, fit a law per measured group, take the mixture that the laws predict best."""

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from methods.laws import Exponential, Fitted, Law
-from methods.mix._lawful import LawMix
+from methods.mix._lawful import EXACT, ROUGH, LawMix
 from methods.mixture_designs import halvings
 from methods.mixture_proposals import best_shares
 from methods.mixture_runs import Lab, Run, runs_of
@@ -67,4 +67,4 @@ class DataMixingLaws(LawMix):
         refit: bool = False,
     ) -> np.ndarray:
         """See `LawMix`."""
-        return best_shares(fits, weights, prior, caps).shares
+        return best_shares(fits, weights, prior, caps, tolerance=ROUGH if refit else EXACT).shares

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from methods.laws import Exponential, Fitted, Law
-from methods.mix._lawful import LawMix
+from methods.mix._lawful import EXACT, ROUGH, LawMix
 from methods.mixture_proposals import best_shares
 
 
@@ -42,4 +42,4 @@ class LogLinear(LawMix):
         refit: bool = False,
     ) -> np.ndarray:
         """See `LawMix`."""
-        return best_shares(fits, weights, prior, caps, kl=self.kl).shares
+        return best_shares(fits, weights, prior, caps, kl=self.kl, tolerance=ROUGH if refit else EXACT).shares

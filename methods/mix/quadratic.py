@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from methods.laws import Fitted, Law, Quadratic
-from methods.mix._lawful import LawMix
+from methods.mix._lawful import EXACT, ROUGH, LawMix
 from methods.mixture_proposals import best_shares
 
 
@@ -43,4 +43,5 @@ class QuadraticMix(LawMix):
         """See `LawMix`."""
         even = np.full(len(prior), 1 / len(prior))
         starts = [even] if refit else [even, *np.eye(len(prior))]
-        return best_shares(fits, weights, prior, caps, kl=self.kl, starts=starts).shares
+        tolerance = ROUGH if refit else EXACT
+        return best_shares(fits, weights, prior, caps, kl=self.kl, starts=starts, tolerance=tolerance).shares
