@@ -9,7 +9,10 @@ in it. Each step's prompts are made of the replies of the step before.
 """
 
 import argparse
+import heapq
+import math
 import os
+import random
 import resource
 import sqlite3
 import tempfile
@@ -36,6 +39,7 @@ def shapes(quick: bool, median: float) -> None:
     head = f"busy share of {SLOTS} slots, about {whole:,} calls, concurrency {SLOTS + QUEUE}, median {median:g} s"
     print(f"{head}, {os.cpu_count()} cores", flush=True)
     makes = {"chain": (chain, 3), "fan-out": (fan_out, 5), "diamond": (diamond, 4), "two models": (two_models, 4)}
+    lists = {"chain": [1, 1, 1], "fan-out": [1, 4], "diamond": [1, 2, 1], "two models": [1, 1, 1, 1]}
     for name, (make, steps_of_rows) in makes.items():
         rows = whole // steps_of_rows
         with (
@@ -56,10 +60,26 @@ def shapes(quick: bool, median: float) -> None:
             cache.close()
         busy = counters["busy_seconds"] / (SLOTS * counters["span_seconds"])
         assert counters["billed"] == calls, "every call is made once"
+        best = perfect([rows * size for size in lists[name]], median)
         print(
-            f"  {name:10}  {busy:.1%} busy, {calls:,} calls in {seconds:.1f} s, {calls / seconds:.0f} a second",
+            f"  {name:10}  {busy:.1%} busy, a perfect client {best:.1%}: {busy / best:.3f} of it; {calls:,} calls in "
+            f"{seconds:.1f} s, {calls / seconds:.0f} a second",
             flush=True,
         )
+
+
+def perfect(lists: Sequence[int], median: float) -> float:
+    """The busy share of a client that costs nothing, with the same lists one after the other and draws of the same kind."""
+    chance = random.Random(0)
+    worked = spanned = 0.0
+    for count in lists:
+        free = [0.0] * SLOTS
+        for _ in range(count):
+            taken = chance.lognormvariate(math.log(median), SIGMA)
+            worked += taken
+            heapq.heapreplace(free, free[0] + taken)
+        spanned += max(free)
+    return worked / (SLOTS * spanned)
 
 
 def step(engine: object, cache: CallCache) -> Step:
