@@ -22,6 +22,10 @@ class Standing(Protocol[T_contra]):
         """The ``count`` most similar standing items, best first, earlier ones first among equals."""
         ...
 
+    def mean(self, candidate: T_contra) -> float:
+        """Mean similarity to everything that stands; 0 where nothing does."""
+        ...
+
     def add(self, accepted: T_contra) -> int:
         """Let an item stand; its position."""
         ...
@@ -32,16 +36,22 @@ class Decision(Generic[T]):
     """What became of a candidate.
 
     ``position`` is its place among what stands, None when it was dropped; ``neighbors`` are the nearest at that moment,
-    for a dropped one only the item that forbade it.
+    for a dropped one only the item that forbade it; ``mean`` is the mean similarity to all, where it was asked for.
     """
 
     candidate: T
     position: int | None
     neighbors: tuple[Neighbor, ...]
+    mean: float | None = None
 
 
-def accept_greedily(candidates: Iterable[T], standing: Standing[T], *, neighbors: int = 0) -> list[Decision[T]]:
-    """Decide in order; an accepted candidate stands before the next one is looked at: order is part of the result."""
+def accept_greedily(
+    candidates: Iterable[T], standing: Standing[T], *, neighbors: int = 0, means: bool = False
+) -> list[Decision[T]]:
+    """Decide in order; an accepted candidate stands before the next one is looked at: order is part of the result.
+
+    ``means`` asks for the mean similarity of accepted ones too, which looks at everything that stands.
+    """
     decisions: list[Decision[T]] = []
     for candidate in candidates:
         forbids = standing.too_near(candidate)
@@ -49,7 +59,8 @@ def accept_greedily(candidates: Iterable[T], standing: Standing[T], *, neighbors
             decisions.append(Decision(candidate, None, (forbids,)))
             continue
         near = tuple(standing.nearest(candidate, neighbors)) if neighbors else ()
-        decisions.append(Decision(candidate, standing.add(candidate), near))
+        mean = standing.mean(candidate) if means else None
+        decisions.append(Decision(candidate, standing.add(candidate), near, mean))
     return decisions
 
 
@@ -73,6 +84,10 @@ class RougeStanding:
     def nearest(self, candidate: str, count: int) -> Sequence[Neighbor]:
         """The most similar standing texts by ROUGE-L F1."""
         return self._pool.nearest(self._tokens(candidate), count)
+
+    def mean(self, candidate: str) -> float:
+        """Mean ROUGE-L F1 to the standing texts."""
+        return self._pool.mean(self._tokens(candidate))
 
     def add(self, accepted: str) -> int:
         """Let a text stand."""

@@ -138,6 +138,13 @@ class RougePool:
         order = np.argsort(-scores, kind="stable")[:count]
         return [Neighbor(int(places[i]), float(scores[i])) for i in order]
 
+    def mean(self, tokens: Sequence[str]) -> float:
+        """Mean ROUGE-L F1 to every member; 0 for an empty pool. Looks at those that share a token, the others add 0."""
+        if not self._encoded or not tokens:
+            return 0.0
+        places = np.flatnonzero(self._bounds(tokens) > 0)
+        return float(self._scores(tokens, places).sum()) / len(self._encoded) if len(places) else 0.0
+
     def _above(self, tokens: Sequence[str], threshold: float) -> np.ndarray:
         """Positions, ascending, of every member whose F1 may be above ``threshold`` and above 0.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from backends.protocols import Reply, Request
-from methods.acceptance import RougeStanding, accept_greedily
+from methods.acceptance import Decision, RougeStanding, accept_greedily
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Bounds, Compat, judged, series_items
 from methods.generate._seeds import Seed
@@ -49,6 +49,8 @@ class Settings(Protocol):
     def similarity_limit(self) -> float: ...
     @property
     def neighbors(self) -> int: ...
+    @property
+    def mean_similarity(self) -> bool: ...
     @property
     def compat(self) -> Compat: ...
     @property
@@ -94,9 +96,10 @@ def bootstrap(
             )
             allowed = settings.candidate_budget - counts["candidates"]
             items = _survivors(reply, origin, settings, ledger, allowed, counts)
-            decisions = accept_greedily([text for text, _ in items], standing, neighbors=settings.neighbors)
+            texts = [text for text, _ in items]
+            decisions = accept_greedily(texts, standing, neighbors=settings.neighbors, means=settings.mean_similarity)
             for decision, (_, pedigree) in zip(decisions, items, strict=True):
-                pedigree = pedigree.and_then(neighbors=named_neighbors(decision.neighbors, known))
+                pedigree = pedigree.and_then(**nearness(decision, known))
                 if decision.position is None:
                     ledger.refuse(decision.candidate, "not-novel", pedigree)
                 else:
@@ -161,6 +164,12 @@ def refusal_name(failure: str) -> str:
 def novelty_tokens(compat: Compat) -> Callable[[str], Sequence[str]]:
     """What novelty compares: words of any script; as published, Latin letters and digits only."""
     return rouge_tokens if compat == "official" else similarity_tokens
+
+
+def nearness(decision: Decision[str], known: Sequence[Seed]) -> dict[str, Any]:
+    """What is stored of a decision: the nearest earlier tasks, and the mean similarity to all where it was asked for."""
+    mean = {} if decision.mean is None else {"mean_similarity": round(decision.mean, 4)}
+    return {"neighbors": named_neighbors(decision.neighbors, known), **mean}
 
 
 def named_neighbors(neighbors: Sequence[Neighbor], known: Sequence[Seed]) -> list[Mapping[str, Any]]:

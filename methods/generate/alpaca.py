@@ -9,7 +9,7 @@ from pydantic import Field
 from backends.protocols import Reply, Request
 from methods.acceptance import RougeStanding, accept_greedily
 from methods.generate._alpaca_parse import Block, blocks
-from methods.generate._bootstrap import named_neighbors, novelty_tokens, refusal_name
+from methods.generate._bootstrap import nearness, novelty_tokens, refusal_name
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import BLOCKLIST, Bounds, Compat, refusal, sifted
 from methods.generate._seeds import Seed, seeds_of
@@ -48,6 +48,9 @@ class Alpaca(Prompted, GenerateMethod):
         0.7, gt=0, le=1, description="ROUGE-L F1 to an earlier instruction at which one is dropped"
     )
     neighbors: int = Field(3, ge=0, le=100, description="nearest earlier instructions recorded with each accepted one")
+    mean_similarity: bool = Field(
+        False, description="record the mean similarity to all earlier tasks too, as published (slower)"
+    )
     above_words: int = Field(3, ge=0, description="instructions of this many words or fewer are dropped")
     at_most_words: int = Field(150, ge=1, description="instructions of more words are dropped")
     blocklist: tuple[str, ...] = Field(
@@ -149,8 +152,10 @@ class Alpaca(Prompted, GenerateMethod):
             if reason:
                 ledger.refuse(block.instruction, reason, pedigree)
                 continue
-            (decision,) = accept_greedily([block.instruction], standing, neighbors=self.neighbors)
-            pedigree = pedigree.and_then(neighbors=named_neighbors(decision.neighbors, known))
+            (decision,) = accept_greedily(
+                [block.instruction], standing, neighbors=self.neighbors, means=self.mean_similarity
+            )
+            pedigree = pedigree.and_then(**nearness(decision, known))
             if decision.position is None:
                 ledger.refuse(block.instruction, "not-novel", pedigree)
             else:

@@ -58,6 +58,9 @@ class SelfInstruct(Prompted, GenerateMethod):
         0.7, gt=0, le=1, description="ROUGE-L F1 to an earlier task at which one is dropped"
     )
     neighbors: int = Field(3, ge=0, le=100, description="nearest earlier tasks recorded with each accepted one")
+    mean_similarity: bool = Field(
+        False, description="record the mean similarity to all earlier tasks too, as published (slower)"
+    )
     above_words: int = Field(3, ge=0, description="tasks of this many words or fewer are dropped")
     at_most_words: int = Field(150, ge=1, description="tasks of more words are dropped")
     blocklist: tuple[str, ...] = Field(BLOCKLIST, description="whole words that drop a task, any case")

@@ -1,5 +1,6 @@
 """Greedy acceptance and nearest members against plain loops."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +57,16 @@ def test_the_nearest_members_are_those_of_a_full_search(texts, candidate, count)
     scored = [Neighbor(i, rouge_l_f1(member, candidate)) for i, member in enumerate(members)]
     best = sorted(scored, key=lambda n: (-n.score, n.position))[:count]
     assert RougePool(members).nearest(candidate, count) == best
+
+
+@given(TEXTS, st.lists(st.sampled_from("abcde"), max_size=6))
+def test_the_mean_is_over_everything_that_stands(texts, candidate):
+    scores = [rouge_l_f1(text.split(), candidate) for text in texts]
+    found = RougePool(text.split() for text in texts).mean(candidate)
+    assert found == pytest.approx(sum(scores) / len(scores) if scores else 0.0)
+
+
+def test_means_are_recorded_where_they_are_asked_for():
+    first, second = accept_greedily(["a b c d", "a x y z"], standing(0.7), means=True)
+    assert (first.mean, second.mean) == (0.0, 0.25)
+    assert accept_greedily(["a"], standing(0.7))[0].mean is None

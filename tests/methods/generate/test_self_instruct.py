@@ -380,3 +380,9 @@ def test_progress_reports_accepted_of_wanted():
     SelfInstruct(examples=12).generate(seed_file(), using=using, rng=np.random.default_rng(0))
     assert seen[-1] == (12, 12)
     assert seen == sorted(seen)
+
+
+def test_the_mean_similarity_to_all_earlier_tasks_is_recorded_on_request():
+    found = evidence(run(AnswersBy(teacher), examples=4, mean_similarity=True, max_instances=1).examples)
+    assert all(0 < one["mean_similarity"] < 0.7 for one in found)
+    assert "mean_similarity" not in evidence(run(AnswersBy(teacher), examples=1).examples)[0]
