@@ -70,6 +70,13 @@ class Talkative(Planted):
         picked = [_NOUNS[(key >> (4 * i)) % len(_NOUNS)] for i in range(6)]
         if "Is it classification?" in text:
             return " No"
+        if "Conclusion: right" in text:
+            return f"{' '.join(picked)}\nConclusion: {('right', 'wrong')[key % 2]}"
+        if "Follow-up Reasoning:" in text:
+            return f"Alternative Reasoning: {picked[0]}\nFollow-up Reasoning: {picked[1]}"
+        if text.rstrip().endswith("Instruction:") and "###" in text:
+            verb = _VERBS[key % len(_VERBS)]
+            return f" {verb} {' '.join(picked)} {key}\n1. Input:\n<noinput>\n1. Output:\n{' '.join(picked)}\n###"
         if "series of tasks" in text or "series of classification tasks" in text:
             first = int(text.rstrip().rsplit("\n", 1)[-1].rstrip(". ") or 1)
             lines = [

@@ -6,6 +6,7 @@ version, then record: ``PROVENDER_GOLDEN=write pytest tests/methods/test_unions.
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from backends.nli.embedding import EmbeddingNLIEngine
+from backends.tune.simulated import SimulatedTuner
 from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
@@ -41,7 +43,22 @@ FIELDS: dict[str, dict[str, Any]] = {
     "select/quota": {"keep_examples": 5},
     "mix/fixed": {"weights": {"a": 1, "b": 3}},
     "generate/self-instruct": {"examples": 3, "max_candidates": 40},
+    "generate/alpaca": {"examples": 3, "max_candidates": 40},
+    "generate/rejection-sampling": {"samples": 2},
+    "generate/best-of-n": {"samples": 2, "scorer": "agreement"},
+    "generate/self-rehearsal": {"check": "answer"},
+    "generate/evol-instruct": {"rounds": 2, "judge_gain": False},
+    "generate/divpo": {"samples": 3, "reward": "schema", "reward_schema": {"type": "object"}},
+    "generate/rationales": {"label_weight": 1},
+    "generate/back-translation": {"min_entailment": None, "compare": False},
     "filter/clear": {"samples": 2},
+    "filter/knowledge": {"prompts": 2, "samples": 2, "shots": 2},
+    "select/k-center": {"keep_examples": 4},
+    "select/facility-location": {"keep_examples": 4},
+    "select/deita": {"keep_examples": 4, "max_similarity": 0.95},
+    "select/kmq": {"keep_examples": 4, "weights": "rank"},
+    "decontaminate/temporal": {"released": {"quiz": "2024-01-31"}},
+    "generate/self-guide": {"samples": 2, "min_votes": 1, "min_frequency": 0, "examples": 2, "max_candidates": 40},
     "filter/clear-correct": {"samples": 2, "verdict_samples": 1, "min_verdict_confidence": 0.1},
 }
 
@@ -89,15 +106,15 @@ def applied(method: Any, pool: pl.DataFrame) -> Any:
         case "generate":
             return method.generate(pool, using=using(), rng=rng(5))
         case "rank":
-            return method.rank(pool, target=pool.head(3), using=using(), rng=rng(5))
+            return method.rank(pool, target=ten_examples().head(3), using=using(), rng=rng(5))
         case "select":
             return method.cut(pool, ranking_of(pool), using=using(), rng=rng(5))
         case "decontaminate":
             return method.judge(pool, benchmarks(), using=using(), rng=rng(5))
         case "mix":
-            return method.weigh(
-                {str(s): pool.filter(source=s) for s in pool["source"].unique()}, using=using(), rng=rng(5)
-            )
+            sources = {str(s): pool.filter(source=s) for s in pool["source"].unique()}
+            tools = replace(using(), _tune=SimulatedTuner(skills=("sky", "river")).open())
+            return method.weigh(sources, using=tools, rng=rng(5))
         case _:
             return method.judge(pool, using=using(), rng=rng(5))
 
