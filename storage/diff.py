@@ -16,7 +16,7 @@ from storage.seek import Reader, legible
 from storage.store import Store
 from storage.training import training_of
 from storage.views import View
-from storage.words import counted, listed, method_tag, number, setting
+from storage.words import counted, listed, method_tag, named, number, setting
 
 
 class Count(View):
@@ -162,12 +162,12 @@ def config_changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> tup
     for place, manifest in new.items():
         stage, method = place[0], place[1]
         if place not in old:
-            found.append(Change(stage=stage, method=method, says=f"{stage} {method} is new"))
+            found.append(Change(stage=stage, method=method, says=f"{named(stage, method)} is new"))
             continue
         says = _step_changes(old[place], manifest)
-        found += [Change(stage=stage, method=method, says=f"{stage} {method}: {one}") for one in says]
+        found += [Change(stage=stage, method=method, says=f"{named(stage, method)}: {one}") for one in says]
     found += [
-        Change(stage=place[0], method=place[1], says=f"{place[0]} {place[1]} is gone")
+        Change(stage=place[0], method=place[1], says=f"{named(place[0], place[1])} is gone")
         for place in old
         if place not in new
     ]

@@ -95,6 +95,7 @@ def no_links() -> dict[str, Any]:
         "version_link": lambda ref: None,
         "example_link": lambda id_: None,
         "blast_link": lambda kind, name: None,
+        "hits_link": lambda benchmark: None,
     }
 
 

@@ -28,6 +28,11 @@ def method_tag(manifest: Manifest) -> str:
     return str(named.get("method") or named.get("source") or manifest.ref.stage)
 
 
+def named(stage: str, says: str) -> str:
+    """``filter clear``; the stage alone where the method is called like it, ``publish (max_rows 5)`` not twice."""
+    return says if says.split(" ")[0] == stage else f"{stage} {says}"
+
+
 def method_words(manifest: Manifest, limit: int = 120) -> str:
     """``clear (threshold 0.42, votes 5)``: the tag and its short settings; prompts and nested ones are left out."""
     shown = [f"{key} {setting(value)}" for key, value in manifest.step.method.items() if _worth_saying(key, value)]

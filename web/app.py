@@ -23,6 +23,7 @@ from storage.report import environment, style
 from storage.sankey import sankey
 from storage.seek import Reader
 from storage.show import show
+from storage.words import named
 from web.frame import Frame
 from web.guard import Guard
 from web.links import Links
@@ -82,7 +83,7 @@ def create_app(
         shown_evidence=shown_evidence,
         triples=triples,
     )
-    templates.globals.update(word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey)
+    templates.globals.update(word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey, named=named)
     linked = prefect if prefect and prefect.startswith(("http://", "https://")) else None
     frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), linked)
     pages, row_pages, questions, stores = Pages(frame), RowPages(frame), QuestionPages(frame), StorePages(frame)

@@ -41,6 +41,10 @@ class Links:
         """Everything that came from a cause."""
         return f"/blast?{self._query({'kind': kind, 'name': name, **more})}"
 
+    def hits(self, benchmark: str) -> str:
+        """Hits of one benchmark, beside its items."""
+        return self.of("hits", self.within, benchmark=benchmark)
+
     def run(self, run_id: str) -> str:
         """The page of a run."""
         return f"/runs/{quote(run_id, safe='')}"
@@ -61,4 +65,5 @@ class Links:
             "version_link": self.version,
             "example_link": self.example,
             "blast_link": self.blast,
+            "hits_link": self.hits,
         }
