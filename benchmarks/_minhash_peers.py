@@ -5,6 +5,7 @@ among the first COUNT rows as the peer's own documents do it and writes which ro
 """
 
 import json
+import re
 import resource
 import struct
 import sys
@@ -142,8 +143,11 @@ def datatrove(texts: list[str], rows: str, n: int, permutations: int, bands: int
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far; Linux counts KiB, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak resident memory of this process; what it was before ``exec`` does not count, as it does in ``ru_maxrss``."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

@@ -7,13 +7,15 @@ the occasion, with plain lower-cased words by white space (their cheapest). rens
 (says who repeats, not whom), and its batch calls with union-find. Slow peers get fewer rows, and the ratio is of rows per
 second. Peak memory is the whole process's, rows included; `rewritten` counts dropped copies that were not meant to be
 near (those that ours drops are alike all the same, by their true similarity). Usage:
-`python -m benchmarks.minhash [--rows 1000000] [--quick] [--data FOLDER] [--only ours|peers|truth]`.
+`python -m benchmarks.minhash [--rows 1000000] [--quick] [--data FOLDER] [--only …] [--work FOLDER]`.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from schemas.method import Using
 
 NGRAM, PERMUTATIONS, BANDS, THRESHOLD = 5, 128, 16, 0.7
 SAME = {"ngram": NGRAM, "bands": BANDS, "rows": PERMUTATIONS // BANDS, "threshold": THRESHOLD}
+PEERS = {"rensa-streaming": 10**9, "rensa-clusters": 10**9, "datasketch": 20_000, "datatrove": 10_000}  # rows, at most
 PACKAGES = ["rensa==0.5.0", "datasketch==2.0.0", "datatrove[io,processing]==0.10.1", "spacy"]
 
 
@@ -44,15 +47,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="20,000 rows")
     parser.add_argument("--data", default=os.environ.get("PROVENDER_DATA"), help="folder of local data sets")
-    parser.add_argument("--only", choices=["ours", "peers", "truth"])
+    parser.add_argument("--only", choices=["ours", "peers", "truth", *PEERS])
+    parser.add_argument("--work", help="keep the rows and the peers' environment in this folder, and use them again")
     chosen = parser.parse_args()
     rows = 20_000 if chosen.quick else chosen.rows
     if chosen.only in (None, "truth"):
         truth(chosen.data)
     if chosen.only == "truth":
         return
-    with tempfile.TemporaryDirectory(prefix="provender-minhash-") as name:
-        made = written(Path(name) / "rows.jsonl", rows, chosen.data)
+    with contextlib.ExitStack() as stack:
+        name = chosen.work or stack.enter_context(tempfile.TemporaryDirectory(prefix="provender-minhash-"))
+        made = rows_in(Path(name), rows, chosen.data)
         print(
             f"{rows:,} rows, {made['words']:,} words, {made['near']:,} planted near-duplicates "
             f"({made['alike']:,} of them at or above {THRESHOLD} of their original); {os.cpu_count()} cores"
@@ -69,7 +74,7 @@ def main() -> None:
         )
         print(f"{'':38}{''.join(f'{head:>{width}}' for head, width in heads)}  recall  rewritten")
         variants: dict[str, tuple[int, dict[str, Any]]] = {"minhash, same parameters": (rows, SAME)}
-        if chosen.only != "peers":
+        if chosen.only in (None, "ours"):
             variants |= {
                 "minhash, not verified": (rows, SAME | {"verify": False}),
                 "minhash, datatrove's hash family": (rows, SAME | {"hashing": "affine-61"}),
@@ -83,13 +88,10 @@ def main() -> None:
             report(label, count, run, made, base)
         if chosen.only != "ours":
             python = environment(Path(name) / "peers", PACKAGES)
-            for peer, count in (
-                ("rensa-streaming", rows),
-                ("rensa-clusters", rows),
-                ("datasketch", min(rows, 20_000)),
-                ("datatrove", min(rows, 10_000)),
-            ):
-                report(peer, count, peer_run(python, peer, name, count), made, base)
+            for peer, most in PEERS.items():
+                if chosen.only in (None, "peers", peer):
+                    count = min(rows, most)
+                    report(peer, count, peer_run(python, peer, name, count), made, base)
 
 
 def report(label: str, count: int, run: dict[str, Any], made: dict[str, Any], base: Any) -> None:
@@ -106,6 +108,17 @@ def report(label: str, count: int, run: dict[str, Any], made: dict[str, Any], ba
         f"{len(dropped):10,}{recall:8.4f}{wrong:11}{extra}",
         flush=True,
     )
+
+
+def rows_in(folder: Path, rows: int, data: str | None) -> dict[str, Any]:
+    """The rows in a folder, written if they are not there, and what is known about them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / f"rows-{rows}.json"
+    if not known.exists():
+        made = written(folder / "rows.jsonl", rows, data)
+        known.write_text(json.dumps({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in made.items()}))
+    told = json.loads(known.read_text())
+    return told | {key: np.array(told[key], dtype=np.int64) for key in ("alike_rows", "rewritten_rows")}
 
 
 def written(path: Path, rows: int, data: str | None) -> dict[str, Any]:
@@ -215,8 +228,11 @@ def apart(work: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far; Linux counts KiB, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak resident memory of this process; what it was before ``exec`` does not count, as it does in ``ru_maxrss``."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
