@@ -41,9 +41,7 @@ def main() -> None:
     count, grow_to, loop = chosen.candidates, chosen.grow_to, chosen.loop
     if chosen.quick:
         count, grow_to, loop = 2_000, 5_000, 100
-    seeds = [
-        json.loads(line)["instruction"] for line in (ROOT / "recipes/data/seed_tasks.jsonl").open(encoding="utf-8")
-    ]
+    seeds = shipped("seed_tasks.jsonl")
     texts, real = instructions(chosen.data, max(count, grow_to))
     print(
         f"{os.cpu_count()} cores, one used; {len(seeds)} seeds, {count:,} candidates, every fifth of them an edited copy of "
