@@ -63,8 +63,8 @@ class Column(View):
     direction: str = "none"
 
 
-def places(reader: Reader, ref: DatasetRef) -> Places:
-    """The members of a version in order; a repeat is there again."""
+def places(reader: Reader, ref: DatasetRef, *, keep: bool = True) -> Places:
+    """The members of a version in order; a repeat is there again. ``keep`` False does not fill the memory with them."""
     manifest = reader.manifest(ref)
 
     def work() -> tuple[Array, Array]:
@@ -73,7 +73,8 @@ def places(reader: Reader, ref: DatasetRef) -> Places:
 
     parts = manifest.parts.get("members", ())  # versions that hold the same members share them
     own = tuple(part.sha256 for part in parts) or (manifest.commit_id,)
-    home, row = arrays.of((str(reader.store.root), "places", *own), work)
+    key = (str(reader.store.root), "places", *own)
+    home, row = arrays.of(key, work) if keep else arrays.get(key) or work()
     return Places(tuple(manifest.homes) or (ref,), home, row)
 
 
@@ -219,13 +220,8 @@ def column_named(columns: Sequence[Column], key: str) -> Column:
 
 def stored(reader: Reader, column: Column) -> Array:
     """The column as its step stored it: float32, NaN for no score, one value per member of the step's input."""
-    manifest = reader.manifest(DatasetRef.parse(column.ref))
-
-    def work() -> Array:
-        frame = reader.scan(manifest.ref, column.part).select(pl.col(column.name).cast(pl.Float32)).collect()
-        return frame[column.name].fill_null(float("nan")).to_numpy()
-
-    return arrays.of(_key(reader, manifest, "stored", column.part, column.name), work)
+    table = reader.scan(DatasetRef.parse(column.ref), column.part).select(pl.col(column.name).cast(pl.Float32))
+    return table.collect()[column.name].fill_null(float("nan")).to_numpy()
 
 
 def scores_at(reader: Reader, column: Column, where: Places, within: DatasetRef) -> Array:
@@ -243,9 +239,8 @@ def by_home(reader: Reader, column: Column, within: DatasetRef) -> dict[DatasetR
 
     def work() -> dict[DatasetRef, Array]:
         of = dict(manifest.step.inputs)[column.role]
-        where = places(reader, of)
-        values = stored(reader, column)
-        table = laid_out(reader, where, values, np.float32(np.nan))
+        where = places(reader, of, keep=False)
+        table = laid_out(reader, where, stored(reader, column), np.float32(np.nan))
         carry(reader, table, manifest.ref, within, np.float32(np.nan))
         return table
 

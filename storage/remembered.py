@@ -10,7 +10,7 @@ import numpy as np
 T = TypeVar("T")
 
 #: Bytes of arrays one process keeps; at ten million rows a column of scores has 40 MB.
-MOST_BYTES = 512 << 20
+MOST_BYTES = 768 << 20
 
 
 class Memory:

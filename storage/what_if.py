@@ -41,7 +41,7 @@ class Threshold(View):
     scored: int  # rows whose fate the threshold decided
     low: float
     high: float
-    histogram: Histogram | None
+    histogram: Histogram
 
 
 class Fixed(View):
@@ -193,13 +193,12 @@ def _of_step(reader: Reader, manifest: Manifest) -> tuple[list[Threshold], list[
     plots = {one.name: one for one in figures.histograms(reader, manifest)}
     judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
     for role in judged:
-        _, _, score = verdict_arrays(reader, manifest, role)
-        known = score[np.isfinite(score)]
-        if not len(known):
+        several = len(judged) > 1
+        plot = plots.get(f"score of {role}" if several else "score")
+        if plot is None:
             why = "its step stored no scores"
             fixed.append(Fixed(ref=str(manifest.ref), rule=manifest.rules[rule - 1].name, why=why))
             continue
-        several = len(judged) > 1
         found.append(
             Threshold(
                 key=method_tag(manifest) + (f".{role}" if several else ""),
@@ -211,10 +210,10 @@ def _of_step(reader: Reader, manifest: Manifest) -> tuple[list[Threshold], list[
                 role=role,
                 threshold=threshold,
                 direction=direction,
-                scored=len(known),
-                low=float(known.min()),
-                high=float(known.max()),
-                histogram=plots.get(f"score of {role}" if several else "score"),
+                scored=sum(plot.kept) + sum(plot.dropped),
+                low=plot.edges[0],
+                high=plot.edges[-1],
+                histogram=plot,
             )
         )
     return found, fixed
