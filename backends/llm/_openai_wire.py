@@ -210,7 +210,7 @@ def _read(raw: bytes, chat: bool, estimate: int, price: Price) -> Outcome:
     )
     if isinstance(message, dict) and message.get("refusal"):
         said = str(message["refusal"])[:200]
-        refused = Reply(**{**vars(reply), "failure": "refused-by-server", "message": f"the model refused: {said}"})
+        refused = replace(reply, failure="refused-by-server", message=f"the model refused: {said}")
         return Outcome("terminal", refused, billed=True)
     return Outcome("reply", reply, billed=True, body=body)
 
