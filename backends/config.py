@@ -1,4 +1,4 @@
-"""The unions of all backend configs: a file in ``backends/llm``, ``embed``, ``nli``, ``sandbox``, ``tune`` or ``train`` is a member."""
+"""The unions of all backend configs: a file in a folder of ``backends`` (``llm``, ``embed``, …) is a member."""
 
 from typing import TYPE_CHECKING
 

@@ -30,6 +30,7 @@ def conversations(
 
 #: Texts that have broken text tools before: none may crash a filter.
 AWKWARD = (
-    "", " ", "\x00", "a" * 1_000_000, "שלום עולם", "مرحبا بالعالم", "👍🏽👨‍👩‍👧‍👦", "z\u200be\u200br\u200bo", "日本語のテキストです。",
+    "", " ", "\x00", "a" * 1_000_000, "שלום עולם", "مرحبا بالعالم", "👍🏽👨‍👩‍👧‍👦", "z\u200be\u200br\u200bo",
+    "日本語のテキストです。",
     "```python\nprint(1)\n```", "| a | b |\n|---|---|\n| 1 | 2 |", "\ud7ff\ue000", "1" * 5000, "a@b." * 2000, "e\u0301" * 500,
 )  # fmt: skip
