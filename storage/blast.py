@@ -16,7 +16,7 @@ from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.choice import Chosen
 from storage.dense import Array, Places, examples_of, places
-from storage.figures import money_by_model
+from storage.figures import money_by_model, prompt_texts
 from storage.find import find_example, whole
 from storage.rows import RowLine, lines_of
 from storage.seek import Reader, legible
@@ -83,7 +83,7 @@ def causes(store: Store) -> tuple[Cause, ...]:
         with suppress(StoreError), legible(str(manifest.ref)):  # a damaged one is named where it is asked for
             for model in models_of(reader, manifest):
                 found.setdefault(("model", model), "model")
-        for name, text in prompts_of(manifest):
+        for name, text in prompt_texts(manifest):
             told = f"{method_words(manifest, 40)}: {' '.join(text.split())[:80]}"
             found.setdefault(("prompt", f"{manifest.ref}/{name}"), told)
     order = {kind: i for i, kind in enumerate(KINDS)}
@@ -95,15 +95,6 @@ def models_of(reader: Reader, manifest: Manifest) -> list[str]:
     """Models that a step's identity names or that its calls went to."""
     named = [str(b["model"]) for b in manifest.step.backends.values() if isinstance(b, Mapping) and b.get("model")]
     return list(dict.fromkeys([*named, *(use.model for use in money_by_model(reader, manifest))]))
-
-
-def prompts_of(manifest: Manifest) -> list[tuple[str, str]]:
-    """Fields of a step that hold a prompt text."""
-    return [
-        (name, value)
-        for name, value in manifest.step.method.items()
-        if isinstance(value, str) and value and ("prompt" in name or len(value) > 60)
-    ]
 
 
 def _composition(manifest: Manifest) -> list[Mapping[str, Any]]:
@@ -308,7 +299,7 @@ class Affected:
         """Whether the step names the cause; one that made nothing judged with it."""
         if kind == "prompt":
             ref, _, field = name.rpartition("/")
-            named = str(manifest.ref) == ref and field in dict(prompts_of(manifest))
+            named = str(manifest.ref) == ref and field in dict(prompt_texts(manifest))
         else:
             named = kind == "model" and name in models_of(self.reader, manifest)
         if named and not manifest.parts.get("examples"):
@@ -323,7 +314,7 @@ class Affected:
         links = self.reader.scan(manifest.ref, "links")
         if kind == "prompt":
             ref, _, field = name.rpartition("/")
-            if str(manifest.ref) != ref or field not in dict(prompts_of(manifest)):
+            if str(manifest.ref) != ref or field not in dict(prompt_texts(manifest)):
                 return None
             rows = links.select("row").collect()["row"]
         else:

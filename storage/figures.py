@@ -300,10 +300,19 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
 def prompts(manifest: Manifest) -> tuple[PromptUse, ...]:
     """The prompt texts that are part of a step's identity."""
     return tuple(
-        PromptUse(ref=str(manifest.ref), stage=manifest.ref.stage, field=field, text=value)
-        for field, value in manifest.step.method.items()
-        if isinstance(value, str) and (len(value) > 60 or ("prompt" in field and value))
+        PromptUse(ref=str(manifest.ref), stage=manifest.ref.stage, field=field, text=text)
+        for field, text in prompt_texts(manifest)
     )
+
+
+def prompt_texts(manifest: Manifest) -> list[tuple[str, str]]:
+    """Prompt files of a step by name with their templates, and fields that hold a prompt text."""
+    fields, files = manifest.step.method, manifest.step.method.get("prompts")
+    spoken = files.items() if isinstance(files, Mapping) else ()
+    return [
+        *((str(name), str(one["body"])) for name, one in spoken if isinstance(one, Mapping) and one.get("body")),
+        *((k, v) for k, v in fields.items() if isinstance(v, str) and v and ("prompt" in k or len(v) > 60)),
+    ]
 
 
 def size_of(manifest: Manifest) -> int:

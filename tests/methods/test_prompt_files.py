@@ -12,6 +12,8 @@ from methods import prompt_files, prompts
 from methods.generate.self_instruct import SelfInstruct
 from methods.prompt_files import contained, names, parse_prompt, shipped
 from schemas.errors import UsageError
+from schemas.lineage import Manifest, Step
+from storage.figures import prompt_texts
 
 PAIRS = [("Rewrite it.", [("a", "b"), ("c", "d")]), ("Say something.", [("", "hello")])]
 
@@ -167,3 +169,11 @@ def test_a_replacement_that_does_not_fit_is_refused(tmp_path):
 @pytest.mark.parametrize("module", [prompt_files, prompts], ids=lambda m: m.__name__)
 def test_examples_in_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_the_lineage_shows_what_each_prompt_said():
+    method = SelfInstruct()
+    step = Step(stage="generate", method=method.identity(), inputs=(), backends={}, rng_seed=0, content={})
+    texts = dict(prompt_texts(Manifest.model_construct(step=step)))
+    assert set(SelfInstruct.speaks) <= set(texts)
+    assert texts["classification-question"].endswith("Is it classification?")
