@@ -31,7 +31,7 @@ class QuestionPages:
         named, is_json = asked.twin(request.path_params["version"])
         given = request.query_params
         address = self.frame.address(named)
-        page = what_if(self.store, address, asked.moves(given), shown=asked.count(given, "rows", SHOWN))
+        page = what_if(self.store, address, asked.moves(given), shown=min(asked.count(given, "rows", SHOWN), 100))
         if is_json:
             return as_json(page)
         links = Links(address)
