@@ -230,13 +230,20 @@ class Tuning(Protocol):
         weights: Sequence[float] | None = None,
         epochs: float = 1.0,
         keep_order: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> list[float]:
         """Train on them, only the assistants' tokens counting; the mean loss (nats per token) of each optimizer step.
 
         ``weights`` multiply the loss of each conversation (mean 1 is usual). The order is a shuffle of the session's
-        own generator, or as given. The learning rate follows the config's schedule over this call; the optimizer's
-        state is kept between calls.
+        own generator, or as given. The learning rate follows the config's schedule over this call, or, with ``part``
+        ``(i, n)``, over n calls of this length of which this is number i, from 0; the optimizer's state is kept between
+        calls.
         """
+        ...
+
+    @property
+    def mean_rate(self) -> float:
+        """Mean learning rate over the optimizer steps of the latest ``learn``; 0 before the first."""
         ...
 
     def losses(self, conversations: Sequence[Sequence[Turn]]) -> list[TokenLogprobs]:
@@ -250,6 +257,14 @@ class Tuning(Protocol):
 
         With ``adam`` the direction in which Adam would move, from the optimizer's moments so far. Equal seeds give
         equal projections, so that rows of different calls and sessions can be compared.
+        """
+        ...
+
+    def spectra(self, conversations: Sequence[Sequence[Turn]]) -> list[Mapping[str, tuple[np.ndarray, ...]]]:
+        """Singular values of the gradient of each conversation's mean loss, for the projection matrices of attention.
+
+        By the matrix's name (``q_proj`` …) one descending float64 array per layer; gradients with respect to the model's
+        own weights, also where only an adapter is trained. Raises ``BackendError`` for a model without such matrices.
         """
         ...
 

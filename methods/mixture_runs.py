@@ -59,10 +59,10 @@ def prepared(
     the target is never learned from. Raises ``UsageError`` where nothing can be learned or measured.
     """
     left: dict[str, int] = {}
-    usable = {name: _learnable(frame) for name, frame in sorted(pools.items())}
+    usable = {name: learnable(frame) for name, frame in sorted(pools.items())}
     left["no answer to learn"] = sum(pools[name].height - frame.height for name, frame in usable.items())
     if target is not None:
-        rows = _learnable(target)
+        rows = learnable(target)
         left["target examples without an answer"] = target.height - rows.height
         groups = {
             str(name): _first(rows.filter(pl.col("source") == name), eval_examples, rng_seed)
@@ -220,7 +220,7 @@ def _drawn(run: Run, lab: Lab) -> pl.DataFrame:
     return draw(lab, run.take, run.rng_seed)
 
 
-def _learnable(frame: pl.DataFrame) -> pl.DataFrame:
+def learnable(frame: pl.DataFrame) -> pl.DataFrame:
     """Examples that ask and answer: a turn before, and an assistant's last turn that says something."""
     said = frame.filter(
         roles_of().str.contains("^.+a$") & (content_at(-1).str.strip_chars() != "") & ~roles_of().str.contains(r"\?")

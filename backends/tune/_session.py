@@ -1,6 +1,6 @@
 """One proxy model while it learns: tokens, batches of similar length, AdamW, losses and projected gradients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import ceil, cos, pi
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from backends.cpu import threads_for
 from backends.protocols import TokenLogprobs, Turn
 from backends.quiet import call_home_off, quiet_loading
+from backends.tune._adam import adam_direction
 from schemas.errors import BackendError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class TorchTuning:
         self._learned = [p for p in self.model.parameters() if p.requires_grad]
         self._first = [p.detach().clone() for p in self._learned]
         self._optimizer = self._fresh_optimizer()
+        self.mean_rate = 0.0
 
     def learn(
         self,
@@ -59,6 +61,7 @@ class TorchTuning:
         weights: Sequence[float] | None = None,
         epochs: float = 1.0,
         keep_order: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> list[float]:
         """Train; the mean loss of each optimizer step. Raises ``BackendError`` where a conversation has no answer."""
         import torch
@@ -69,11 +72,17 @@ class TorchTuning:
         scale = [1.0] * len(pairs) if weights is None else [float(w) for w in weights]
         batches = list(self._batches(len(pairs), epochs, keep_order))
         history: list[float] = []
+        number, parts = part
+        rates = [
+            self.config.learning_rate * self._rate(number * len(batches) + step, parts * len(batches))
+            for step in range(len(batches))
+        ]
+        self.mean_rate = float(np.mean(rates))
         self.model.train()
         with self._threads():
-            for step, batch in enumerate(batches):
+            for rate, batch in zip(rates, batches, strict=True):
                 for group in self._optimizer.param_groups:
-                    group["lr"] = self.config.learning_rate * self._rate(step, len(batches))
+                    group["lr"] = rate
                 losses = self._answer_losses([pairs[i] for i in batch])
                 share = torch.tensor([scale[i] for i in batch], device=losses.device)
                 loss = (losses * share).mean()
@@ -111,12 +120,28 @@ class TorchTuning:
         self.model.zero_grad(set_to_none=True)
         return found
 
+    def spectra(self, conversations: Sequence[Sequence[Turn]]) -> list[Mapping[str, tuple[np.ndarray, ...]]]:
+        """See ``backends.protocols.Tuning``; one conversation at a time."""
+        from backends.tune._spectra import attention_matrices, watched
+
+        self.model.eval()
+        found: list[Mapping[str, tuple[np.ndarray, ...]]] = []
+        matrices = attention_matrices(self.model)
+        with self._threads():
+            for conversation in conversations:
+                with watched(matrices) as spectra:
+                    self._answer_losses([self._pair(conversation)]).mean().backward()
+                    found.append(spectra())
+                self.model.zero_grad(set_to_none=True)
+        return found
+
     def reset(self) -> None:
         """Back to where the session began."""
         for parameter, first in zip(self._learned, self._first, strict=True):
             parameter.data.copy_(first)
         self._optimizer = self._fresh_optimizer()
         self._rng = np.random.default_rng(self._rng_seed)
+        self.mean_rate = 0.0
 
     def save(self, folder: Path) -> None:
         """Weights (a LoRA update is merged in), tokenizer and template."""
@@ -179,13 +204,13 @@ class TorchTuning:
 
     def _direction(self, parameter: Any, adam: bool) -> np.ndarray:
         """The parameter's gradient, or the step Adam would take along it (LESS), flat, float32."""
-        gradient = parameter.grad.detach()
-        state = self._optimizer.state.get(parameter)
-        if adam and state:
-            beta1, beta2 = self._optimizer.param_groups[0]["betas"]
-            first = beta1 * state["exp_avg"] + (1 - beta1) * gradient
-            second = beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient**2
-            gradient = first / (second.sqrt() + self._optimizer.param_groups[0]["eps"])
+        if parameter.grad is None:  # a weight this loss does not touch
+            return np.zeros(parameter.numel(), dtype=np.float32)
+        gradient = parameter.grad.detach().float()
+        if adam:
+            state = self._optimizer.state.get(parameter) or {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+            group = self._optimizer.param_groups[0]
+            gradient = adam_direction(gradient, state["exp_avg"], state["exp_avg_sq"], group["betas"], group["eps"])
         return gradient.reshape(-1).float().cpu().numpy()
 
     def _threads(self) -> AbstractContextManager[None]:

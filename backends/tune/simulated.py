@@ -116,7 +116,10 @@ class SimulatedTuning:
         self.level = np.broadcast_to(np.array(config.start_loss, dtype=np.float64), (count,)).copy()
         self._floor = np.broadcast_to(np.array(config.floor, dtype=np.float64), (count,))
         self._error = np.random.default_rng([rng_seed, 7]).standard_normal(count) * config.noise
+        self._rng_seed = rng_seed
         self._rng = np.random.default_rng(rng_seed)
+        self._start = self.level.copy()
+        self.mean_rate = 0.0
 
     def learn(
         self,
@@ -125,6 +128,7 @@ class SimulatedTuning:
         weights: Sequence[float] | None = None,
         epochs: float = 1.0,
         keep_order: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> list[float]:
         """Batch by batch; the mean loss of each batch before it was learned."""
         if not conversations:
@@ -133,6 +137,7 @@ class SimulatedTuning:
         scale = np.ones(len(skill)) if weights is None else np.asarray(weights, dtype=np.float64)
         matrix, size = self.config.matrix(), self.config.batch_size
         left, history = ceil(len(skill) * epochs), list[float]()
+        self.mean_rate = self.config.rate
         while left > 0:
             order = np.arange(len(skill)) if keep_order else self._rng.permutation(len(skill))
             order = order[:left]
@@ -156,6 +161,15 @@ class SimulatedTuning:
         basis = np.random.default_rng(rng_seed).standard_normal((len(self.config.skills), dim)) / np.sqrt(dim)
         pushes = self.config.matrix() * (self.level - self._floor)
         return (pushes[[self.config.skill_of(c) for c in conversations]] @ basis).astype(np.float32)
+
+    def spectra(self, conversations: Sequence[Sequence[Turn]]) -> list[Mapping[str, tuple[np.ndarray, ...]]]:
+        """One layer of one matrix ``skills``: how much a conversation pushes each loss, the largest first."""
+        pushes = np.abs(self.config.matrix() * (self.level - self._floor))
+        return [{"skills": (np.sort(pushes[self.config.skill_of(c)])[::-1],)} for c in conversations]
+
+    def reset(self) -> None:
+        """The losses as they were before any learning."""
+        self.level, self._rng, self.mean_rate = self._start.copy(), np.random.default_rng(self._rng_seed), 0.0
 
     def save(self, folder: Path) -> None:
         """The losses as JSON."""

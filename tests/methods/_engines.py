@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from backends.protocols import Reply, Request, ScoreRequest, TokenLogprobs
+from backends.tune.simulated import SimulatedTuner
 
 
 class Planted:
@@ -105,7 +106,8 @@ class TunesIntoTalk:
         return Talkative()
 
     def start(self, rng_seed: int = 0) -> Any:
-        raise NotImplementedError("these models learn by heart, not in sessions")
+        """A session knows two skills, by a word in the text."""
+        return SimulatedTuner(skills=("sky", "river")).open().start(rng_seed)
 
 
 class _Remembering(Talkative):
