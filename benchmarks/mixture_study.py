@@ -38,7 +38,7 @@ COMMON: dict[str, Any] = {
     "proxy_epochs": 2.0,
     "eval_examples": 24,
     "total_examples": 1500,
-    "check_seeds": 10,
+    "check_seeds": 12,
 }
 METHODS: dict[str, dict[str, Any]] = {
     "log-linear, kl .01": {"method": "log-linear", "kl": 0.01},
