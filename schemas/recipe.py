@@ -312,7 +312,8 @@ def override(document: dict[str, Any], text: str) -> None:
 
 
 def rebase(document: dict[str, Any], folder: Path) -> None:
-    """Make relative source and benchmark paths relative to the recipe's folder instead of the caller's."""
+    """Make relative paths of sources, benchmarks and prompt files relative to the recipe's folder, not the caller's."""
+    rebase_prompts(document, folder)
     sources = document.get("sources")
     if isinstance(sources, dict):
         for name, source in sources.items():
@@ -326,6 +327,21 @@ def rebase(document: dict[str, Any], folder: Path) -> None:
             _rebased(item, folder) if isinstance(item, str) and ("/" in item or "." in item) else item
             for item in clean["benchmarks"]
         ]
+
+
+def rebase_prompts(place: Any, folder: Path) -> None:
+    """The same for prompt files, wherever a method names some (``prompts: {name: file.md}``)."""
+    if isinstance(place, dict):
+        files = place.get("prompts")
+        if isinstance(files, dict):
+            for name, value in files.items():
+                if isinstance(value, str) and not value.startswith("---"):
+                    files[name] = _rebased(value, folder)
+        for value in place.values():
+            rebase_prompts(value, folder)
+    elif isinstance(place, list):
+        for value in place:
+            rebase_prompts(value, folder)
 
 
 def _rebased(text: str, folder: Path) -> str:

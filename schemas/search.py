@@ -10,7 +10,7 @@ from methods.generate import AnyGenerate
 from methods.generate.self_guide import SelfGuide
 from schemas.errors import BadName, RecipeError
 from schemas.lineage import checked_name
-from schemas.recipe import BackendChoices, Budget, Strict, mistakes_of, override
+from schemas.recipe import BackendChoices, Budget, Strict, mistakes_of, override, rebase_prompts
 from schemas.safe_yaml import load_yaml
 from schemas.sources import SourceSpec
 
@@ -27,8 +27,12 @@ class Measuring(Strict):
 
     max_examples: int = Field(default=400, gt=0, description="rows measured of each task, at most")
     max_new_tokens: int = Field(default=64, gt=0, description="longest reply")
-    shots: int = Field(default=0, ge=0, description="the task's examples before each question, as turns; also while tuning")
-    classification_metric: Literal["exact-match", "rouge-l"] = Field(default="exact-match", description="of tasks with labels")
+    shots: int = Field(
+        default=0, ge=0, description="the task's examples before each question, as turns; also while tuning"
+    )
+    classification_metric: Literal["exact-match", "rouge-l"] = Field(
+        default="exact-match", description="of tasks with labels"
+    )
     generation_metric: Literal["exact-match", "rouge-l"] = Field(default="rouge-l", description="of the other tasks")
 
 
@@ -80,6 +84,7 @@ def load_search(path: Path, overrides: list[str] | None = None) -> Configuration
         raise RecipeError(str(path), [f"a search is a mapping of keys, this is a {type(document).__name__}"])
     for text in overrides or []:
         override(document, text)
+    rebase_prompts(document, path.parent)
     for key in ("tasks", "dev"):
         source = _source(document.get(key))
         if isinstance(source, dict) and isinstance(source.get("path"), str) and not source["path"].startswith("hub:"):

@@ -13,6 +13,7 @@ from methods.generate.self_instruct import SelfInstruct
 from methods.prompt_files import contained, names, parse_prompt, shipped
 from schemas.errors import UsageError
 from schemas.lineage import Manifest, Step
+from schemas.recipe import load_recipe
 from storage.figures import prompt_texts
 
 PAIRS = [("Rewrite it.", [("a", "b"), ("c", "d")]), ("Say something.", [("", "hello")])]
@@ -177,3 +178,15 @@ def test_the_lineage_shows_what_each_prompt_said():
     texts = dict(prompt_texts(Manifest.model_construct(step=step)))
     assert set(SelfInstruct.speaks) <= set(texts)
     assert texts["classification-question"].endswith("Is it classification?")
+
+
+def test_a_recipe_names_its_prompt_files_relative_to_itself(tmp_path):
+    source = (prompt_files.FOLDER / "task-series.md").read_text("utf-8")
+    (tmp_path / "mine.md").write_text(source.replace("Come up with a series", "Think of a row"), "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: x\nsources: {s: {path: s.jsonl, role: seeds}}\n"
+        "generate: {seeds: s, by: {method: self-instruct, prompts: {task-series: mine.md}}}\n"
+        "backends: {llm: {backend: transformers, model: sprout}}\n"
+    )
+    method = load_recipe(tmp_path / "recipe.yaml").generate[0].by
+    assert method.prompt("task-series").render(instructions=["a"]) == "Think of a row of tasks:\n1. a\n2."
