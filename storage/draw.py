@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: bars, histograms with their threshold, curves, intervals, the graph of versions.
+"""Pictures as inline SVG: bars, histograms with their threshold, curves, intervals.
 
 Every number becomes an attribute and every word an escaped text node; colours come from classes, so that one style sheet
 serves light, dark and print, and a strict content security policy (no inline style) holds.
@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from storage.lineage import Lineage, Node
 from storage.views import FunnelRow, Histogram, Metric, Verdict
 from storage.words import number
 
@@ -228,99 +227,6 @@ def spark(values: Sequence[int | None], width: float = 84, height: float = 20) -
     parts = [tag("polyline", class_="series s0", points=line)] if len(places) > 1 else []
     parts.append(tag("circle", class_="dot s0", cx=places[-1][0], cy=places[-1][1], r=2.5))
     return svg(width, height, "sizes of the versions", *parts, class_="spark")
-
-
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 168.0, 50.0, 44.0, 16.0
-
-
-def graph(lineage: Lineage, href: str | None = None) -> Markup:
-    """The graph of versions, sources left; ``href`` is a prefix of links to a version's page."""
-    column = _columns(lineage)
-    rows: dict[int, int] = {}
-    place: dict[str, tuple[float, float]] = {}
-    for node in lineage.nodes:
-        across = column[node.ref]
-        down = rows.get(across, 0)
-        rows[across] = down + 1
-        place[node.ref] = (4 + across * (BOX_WIDTH + GAP_X), 4 + down * (BOX_HEIGHT + GAP_Y))
-    edges: list[Markup] = []
-    for edge in lineage.edges:
-        (x1, y1), (x2, y2) = place[edge.origin], place[edge.made]
-        start, end = (x1 + BOX_WIDTH, y1 + BOX_HEIGHT / 2), (x2, y2 + BOX_HEIGHT / 2)
-        bend = max((end[0] - start[0]) / 2, 20)
-        path = f"M{start[0]:g},{start[1]:g} C{start[0] + bend:g},{start[1]:g} {end[0] - bend:g},{end[1]:g} {end[0]:g},{end[1]:g}"
-        class_ = "edge" if edge.consumed else "edge read"
-        edges.append(
-            tag(
-                "path",
-                tag("title", f"{edge.role}: {edge.rows:,} rows"),
-                class_=class_,
-                d=path,
-                data_from=edge.origin,
-                data_to=edge.made,
-            )
-        )
-    boxes = [_box(node, place[node.ref], node.ref == lineage.ref, href) for node in lineage.nodes]
-    width = max((x for x, _ in place.values()), default=0) + BOX_WIDTH + 4
-    height = max((y for _, y in place.values()), default=0) + BOX_HEIGHT + 4
-    return svg(width, height, f"the versions around {lineage.ref}", *edges, *boxes, class_="graph")
-
-
-def _columns(lineage: Lineage) -> dict[str, int]:
-    """How many steps lie before each version at most: what stands left of what."""
-    found: dict[str, int] = {}
-    for node in lineage.nodes:
-        before = [found[edge.origin] for edge in lineage.edges if edge.made == node.ref and edge.origin in found]
-        found[node.ref] = 1 + max(before) if before else 0
-    return found
-
-
-def _box(node: Node, place: tuple[float, float], here: bool, href: str | None) -> Markup:
-    x, y = place
-    behind = [
-        tag("rect", class_="box behind", x=x + shift, y=y + shift, width=BOX_WIDTH, height=BOX_HEIGHT, rx=5)
-        for shift in ((6.0, 3.0) if node.stands_for > 1 else ())
-    ]
-    name = f"{node.stage} {node.method}" if node.method != node.stage else node.stage
-    told = node.tags[-1] if node.tags else f"{node.stands_for} × {name}" if node.stands_for > 1 else name
-    parts = (
-        tag("title", f"{node.ref}: {node.change}"),
-        *behind,
-        tag("rect", class_="box here" if here else "box", x=x, y=y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=5),
-        tag("rect", class_=f"stage {_stage_class(node.stage)}", x=x, y=y, width=4, height=BOX_HEIGHT, rx=2),
-        tag(
-            "text",
-            _cut(told, 22),
-            class_="name",
-            x=x + 13,
-            y=y + 20,
-        ),
-        tag(
-            "text",
-            _cut(f"{node.rows_out:,} rows" + (f" · {name}" if node.tags else ""), 27),
-            class_="label",
-            x=x + 13,
-            y=y + 37,
-        ),
-    )
-    about = {"class_": "node", "data_ref": node.ref}
-    return tag("a", *parts, href=href + node.ref, **about) if href else tag("g", *parts, **about)
-
-
-def _stage_class(stage: str) -> str:
-    known = {
-        "ingest": "created",
-        "generate": "created",
-        "gather": "read",
-        "rank": "read",
-        "mix": "repeats",
-        "publish": "kept",
-    }
-    return known.get(stage, "dropped" if stage in ("filter", "dedup", "decontaminate", "select") else "read")
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def gauge(verdict: Verdict, width: float = 150, height: float = 14) -> Markup:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from schemas.errors import StoreError, StoreUnwritable
 from schemas.lineage import DatasetRef
 from storage import draw
+from storage.draw_graph import graph
 from storage.lineage import Lineage, lineage
 from storage.samples import Sample, dropped_samples, kept_samples
 from storage.show import show
@@ -81,7 +82,7 @@ def environment(*folders: Path) -> Environment:
         f.__name__: f
         for f in (usd, seconds, number, size, percent, signed, span, bar_rows, commas, amount, amount_note, when)
     }
-    shared: dict[str, Any] = {"draw": draw, "reason_fate": reason_fate}
+    shared: dict[str, Any] = {"draw": draw, "draw_versions": graph, "reason_fate": reason_fate}
     made.filters.update(filters)
     made.globals.update(shared)
     return made

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from storage import figures
 from storage.benchmarks import benchmarks, hits_page
 from storage.blast import blast, causes, recall_list
 from storage.cost import cost
-from storage.lineage import Edge, Lineage, Node, collapsed, path_between
+from storage.draw_graph import graph
+from storage.lineage import Edge, Lineage, Node, collapsed, lineage, path_between
 from storage.mixtures import Table, mixtures, points_of
 from storage.neighbors import neighbors
 from storage.progress import run_page, runs_page
@@ -308,3 +310,11 @@ def test_the_median_of_a_histogram_is_the_median(values: list[float]) -> None:
     assert found is not None
     assert found.median == pytest.approx(statistics.median(pl.Series(values, dtype=pl.Float32).to_list()))
     assert sum(found.kept) == len(values)
+
+
+def test_a_long_chain_is_folded_and_no_two_boxes_share_a_place(world: Seeded) -> None:
+    picture = str(graph(lineage(world.store, "support-bot@v2")))
+    boxes = re.findall(r'<rect class="box[^"]*" x="([\d.]+)" y="([\d.]+)"', picture)
+    assert len(boxes) == len(set(boxes)) == 15
+    assert max(float(x) for x, _ in boxes) < 5 * 212 + 16
+    assert " h9 V" in picture  # the way into the next line

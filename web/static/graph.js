@@ -10,13 +10,13 @@
     svg.removeAttribute("width");
     svg.removeAttribute("height");
     box.classList.add("moves");
-    const most = box.classList.contains("tall") ? Math.max(320, window.innerHeight * 0.62) : 320;
+    const most = box.classList.contains("tall") ? Math.max(320, window.innerHeight * 0.62) : 480;
     box.style.height = Math.min(most, Math.max(110, full.h + 40)) + "px";
     const show = () => svg.setAttribute("viewBox", `${view.x} ${view.y} ${view.w} ${view.h}`);
     const size = () => box.getBoundingClientRect();
     const fit = () => {
       const at = size();
-      const scale = Math.max(full.w / at.width, full.h / at.height, 0.8);
+      const scale = Math.max((full.w + 24) / at.width, (full.h + 24) / at.height, 0.9);
       view.w = at.width * scale;
       view.h = at.height * scale;
       view.x = full.x + (full.w - view.w) / 2;
