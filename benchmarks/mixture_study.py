@@ -124,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the shared data folder; default: PROVENDER_DATA")
     parser.add_argument("--work", type=Path, help="where rows and store lie; default: the system's temporary folder")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop cleanly after so long; run again to go on")
+    parser.add_argument("--minutes", type=float, default=5.0, help="stop cleanly after so long; run again to go on")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), help="only these")
     return parser.parse_args()
 
