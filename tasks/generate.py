@@ -3,12 +3,13 @@
 import polars as pl
 
 from methods.generate import AnyGenerate
+from schemas.errors import EmptyStage
 from schemas.examples import CREATED, EXAMPLES, REFUSED, conform
 from schemas.identity import created_id
 from schemas.lineage import DatasetRef
 from schemas.method import Generated, GenerateMethod
 from storage.ingest import content_hashes
-from tasks.bench import Bench
+from tasks.bench import Bench, open_store
 from tasks.figures import figures_of
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
@@ -23,7 +24,24 @@ def generate_examples(name: str, seeds: DatasetRef, method: AnyGenerate, bench: 
         made = method.generate(shown, using=work.using, rng=work.rng)
         write(work, name, method, seeds, shown, made)
 
-    return materialise("generate", method, [("seeds", seeds)], bench, compute, also={"pool": name})
+    made = materialise("generate", method, [("seeds", seeds)], bench, compute, also={"pool": name})
+    if not bench.dry:
+        refuse_if_empty(made, method, bench)
+    return made
+
+
+def refuse_if_empty(made: DatasetRef, method: GenerateMethod, bench: Bench) -> None:
+    """``EmptyStage`` where nothing was accepted; the step is kept, so that what was refused can be looked at."""
+    manifest = open_store(bench).describe(made)
+    if manifest.counts.created:
+        return
+    refused = dict(manifest.summary.get("refused") or {})
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(refused.items(), key=lambda kv: -kv[1])[:5])
+    raise EmptyStage(
+        f"{method.name} accepted none of {sum(refused.values()):,} candidates ({reasons or 'none was made'}); "
+        f"`provender show {made}` and its refused rows say why: loosen what refused them, raise max_candidates, or use a "
+        "model that can do it"
+    )
 
 
 def write(
