@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from backends.protocols import LLM, Reply, Request, Sampling, ScoreRequest, Turn
+from backends.protocols import LLM, Reply, Request, Sampling, Sandbox, ScoreRequest, Turn
 from methods.metrics import exact_match, rouge_l_f1, rouge_tokens
+from methods.pass_at_k import checked_metrics, drawn_for, pass_rates
 from schemas.errors import EmptyStage
 from schemas.method import Progress, silent
 from schemas.training import EvalReport, Measured
 
-MetricName = Literal["loss", "exact-match", "rouge-l"]
+MetricName = Literal["loss", "exact-match", "rouge-l", "pass@k"]
 
 #: Resamples behind every interval.
 RESAMPLES = 1000
@@ -49,6 +50,9 @@ def evaluate(
     baseline: LLM | None = None,
     max_new_tokens: int = 64,
     progress: Progress = silent,
+    sandbox: Sandbox | None = None,
+    k: int = 1,
+    samples: int | None = None,
 ) -> EvalResult:
     """Measures ``llm`` (and ``baseline``, the untuned model) on ``examples`` (EXAMPLES columns).
 
@@ -57,13 +61,18 @@ def evaluate(
     - ``exact-match`` and ``rouge-l``: 0 to 1, of the greedy reply of at most ``max_new_tokens`` tokens to the prompt of
       the last turn, against that turn; higher is better.
 
+    - ``pass@k``: 0 to 1, the chance that one of ``k`` programs passes the example's tests (its original row's ``tests``),
+      from ``samples`` replies run in ``sandbox``; higher is better. Examples without tests are not measured.
+
     ``slices`` are columns; each of their values gets a line of its own, unless all are null. Raises ``EmptyStage``
     without examples, ``CannotScore`` where the engine gives no log-probabilities.
     """
     if examples.is_empty():
         raise EmptyStage("there is no example to evaluate on; give a target source that has some")
+    checked_metrics(metrics, sandbox)
+    texts = [name for name in metrics if name not in ("loss", "pass@k")]
     runs = [("", llm)] + ([("before_", baseline)] if baseline is not None else [])
-    passes = len(runs) * (("loss" in metrics) + any(name != "loss" for name in metrics))
+    passes = len(runs) * (("loss" in metrics) + bool(texts) + ("pass@k" in metrics))
     watched = _Steps(progress, total=passes * examples.height)
     frame = examples.select("id", *dict.fromkeys(["source", *slices]))
     unscored: Counter[str] = Counter()
@@ -75,7 +84,13 @@ def evaluate(
             if not prefix:
                 truncated = int(losses["truncated"].sum())
                 unscored.update(losses["failure"].drop_nulls().to_list())
-        if any(name != "loss" for name in metrics):
+        if sandbox is not None and "pass@k" in metrics:
+            drawn = drawn_for(k, samples)
+            rates = pass_rates(
+                engine, examples, sandbox, k=k, samples=drawn, max_new_tokens=max_new_tokens, progress=watched
+            )
+            frame = frame.with_columns(pl.Series(f"{prefix}pass_at_k", rates, dtype=pl.Float64))
+        if texts:
             frame = frame.with_columns(_replies(engine, examples, max_new_tokens, watched, prefix))
             if not prefix:
                 unscored.update(frame["reply_failure"].drop_nulls().to_list())
@@ -156,7 +171,12 @@ def _replies(
     ]
 
 
-_COLUMN: Mapping[str, str] = {"loss": "loss", "exact-match": "exact_match", "rouge-l": "rouge_l"}
+_COLUMN: Mapping[str, str] = {
+    "loss": "loss",
+    "exact-match": "exact_match",
+    "rouge-l": "rouge_l",
+    "pass@k": "pass_at_k",
+}
 
 
 def _measured(

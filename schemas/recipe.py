@@ -98,7 +98,9 @@ class Evaluation(Strict):
     """What the trained model is measured on."""
 
     target: str = Field(description="the source (role: target) to evaluate on")
-    metrics: tuple[Literal["loss", "exact-match", "rouge-l"], ...] = ("loss",)
+    metrics: tuple[Literal["loss", "exact-match", "rouge-l", "pass@k"], ...] = ("loss",)
+    k: int = Field(1, ge=1, description="of pass@k: how many programs may be tried")
+    samples: int | None = Field(None, ge=1, description="of pass@k: replies drawn per example; by default 1, or 2 k")
     max_examples: int = Field(500, gt=0)
     max_new_tokens: int = Field(64, gt=0)
 

@@ -11,6 +11,7 @@ from schemas.errors import MissingDataset, UsageError
 from schemas.lineage import DatasetRef
 from schemas.recipe import Evaluation
 from tasks.bench import Bench
+from tasks.engines import opened
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
@@ -20,7 +21,8 @@ VERSION = 1
 @stage_task("evaluate", "gpu")
 def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench: Bench) -> DatasetRef:
     """Metrics of the model a finetune step made, beside the untuned one, with intervals; dense losses on ``target``."""
-    settings = how.model_dump(mode="json", exclude={"target"})
+    unused = {"target"} if "pass@k" in how.metrics else {"target", "k", "samples"}
+    settings = how.model_dump(mode="json", exclude=unused)
     identity = {"stage": "evaluate", "version": VERSION, **settings}
 
     def compute(work: Work) -> None:
@@ -35,6 +37,9 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
             baseline=untuned,
             max_new_tokens=how.max_new_tokens,
             progress=work.using.progress,
+            sandbox=opened(bench.config("sandbox")) if "pass@k" in how.metrics else None,
+            k=how.k,
+            samples=how.samples,
         )
         losses = rows.select("id").join(result.examples, on="id", how="left", maintain_order="left")
         named = {
@@ -43,6 +48,7 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
             "before_loss": "before_loss",
             "exact_match": "exact_match",
             "rouge_l": "rouge_l",
+            "pass_at_k": "pass_at_k",
         }
         parts = [pl.col(c).cast(pl.Float64).alias(n) for c, n in named.items() if c in losses.columns]
         score = -pl.col("loss") if "loss" in losses.columns else pl.lit(None, pl.Float64)

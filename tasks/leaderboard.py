@@ -16,7 +16,7 @@ from storage.training import metrics_of, model_name
 LOWER_IS_BETTER = frozenset({"loss"})
 
 #: The column of an evaluation's scores that holds a metric per example.
-_COLUMNS = {"loss": "loss", "exact-match": "exact_match", "rouge-l": "rouge_l"}
+_COLUMNS = {"loss": "loss", "exact-match": "exact_match", "rouge-l": "rouge_l", "pass@k": "pass_at_k"}
 
 
 class Entry(BaseModel):
@@ -39,7 +39,9 @@ class Entry(BaseModel):
     )
     seed_high: float | None = None
     evaluations: tuple[str, ...] = ()
-    against_best: str = Field(default="", description="best, tied with the best, or worse than the best, by a paired interval")
+    against_best: str = Field(
+        default="", description="best, tied with the best, or worse than the best, by a paired interval"
+    )
     gap: float | None = Field(default=None, description="distance from the best on the same examples")
     gap_low: float | None = None
     gap_high: float | None = None
