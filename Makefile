@@ -6,7 +6,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint types bench clean test-vllm up down
+.PHONY: help demo test lint types bench clean screens test-vllm up down
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,7 +24,7 @@ $(VENV)/.local: pyproject.toml constraints.txt
 	$(call install,local)
 
 $(VENV)/.dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)dev)
+	$(call install,local$(comma)clean$(comma)mixture$(comma)dev)
 
 comma := ,
 
@@ -43,6 +43,9 @@ bench: $(VENV)/.dev  ## every benchmark, ratios against a named baseline
 
 test-vllm: $(VENV)/.dev  ## drives a real vLLM server in an environment of its own (opt-in, about 4 GB)
 	PROVENDER_TEST_VLLM=1 $(BIN)/python -m pytest -q tests/backends/llm/test_vllm_real.py
+
+screens: $(VENV)/.dev  ## screenshots of every page of the browser over the demo's store (needs chromium)
+	$(BIN)/python -m tests.web.screens demo/store docs/screens
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) demo
