@@ -242,12 +242,16 @@ class SelectMethod(Method):
 
 @dataclass(frozen=True)
 class Blend:
-    """A mixture: weight per pool (sums to 1) and how many examples each pool gives, repeats included."""
+    """A mixture: weight per pool (sums to 1) and how many examples each pool gives, repeats included.
+
+    With ``stages`` the mixture is a curriculum: the examples of pools of a lower stage come before all others.
+    """
 
     weights: Mapping[str, float]
     take: Mapping[str, int]
     notes: Mapping[str, Any] = field(default_factory=dict)
     runs: pl.DataFrame | None = None  # one row per proxy run: w_<pool> …, rng_seed, loss_<target group> …; a sidecar
+    stages: Mapping[str, int] | None = None
 
 
 class MixMethod(Method):

@@ -8,7 +8,7 @@ import polars as pl
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 
-from schemas.errors import BackendError, GateClosed
+from schemas.errors import BackendError, GateClosed, UsageError
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
@@ -104,7 +104,10 @@ def stoppable(work: Work) -> Callable[[int, int, str], None]:
 
 
 def checked(store: Store, dataset: DatasetRef, how: Finetuning) -> Gate:
-    """The dataset's gate with the recipe's written exceptions applied; ``GateClosed`` if it stays shut."""
+    """The dataset's gate with the recipe's written exceptions applied; ``GateClosed`` if it stays shut.
+
+    ``UsageError`` where the dataset is a curriculum and the training would shuffle it.
+    """
     manifest = store.describe(dataset)
     stored = manifest.summary.get("gate")
     if not stored:
@@ -123,6 +126,11 @@ def checked(store: Store, dataset: DatasetRef, how: Finetuning) -> Gate:
     if how.override_gate:
         gate = gate.overridden(how.override_gate)
     must_be_open(gate, str(dataset))
+    if manifest.summary.get("ordered") and getattr(how.by, "order", "sequential") != "sequential":
+        raise UsageError(
+            f"{dataset} is a curriculum and this training would shuffle it; set `order: sequential` under `finetune: by`, "
+            "or `curriculum: none` in the mixture"
+        )
     return gate
 
 

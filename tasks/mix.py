@@ -20,7 +20,8 @@ OVER_QUOTA = Rule(name="mixture-quota", says="its source gives no more examples 
 
 
 def mix_sources(pool: DatasetRef, method: AnyMix, bench: Bench, target: DatasetRef | None = None) -> DatasetRef:
-    """The pool's sources in the weights the method finds; an example may repeat, and the order is a keyed shuffle.
+    """The pool's sources in the weights the method finds; an example may repeat, and the order is a keyed shuffle, within
+    the stages of a curriculum where the method has one (``ordered`` in the summary).
 
     ``target`` counts only for methods that aim. Proxy runs of a method that has any are mapped over the flow's runner.
     """
@@ -51,10 +52,13 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
             pl.lit(None, pl.Float64).alias("score"),
             pl.lit(None, pl.String).alias("evidence"),
         )
+        stages = None
+        if blend.stages is not None:
+            stages = rows["source"].replace_strict(dict(blend.stages), default=len(blend.stages), return_dtype=pl.Int64)
         work.draft.homes = list(work.store.describe(pool).homes)
         work.draft.rules = [OVER_QUOTA]
         work.draft.put("verdicts/pool", at_rest(said, [OVER_QUOTA], "mix"))
-        work.draft.put("members", shuffled(work.store.positions(pool), rows["id"], times, work.bench.rng_seed))
+        work.draft.put("members", shuffled(work.store.positions(pool), rows["id"], times, work.bench.rng_seed, stages))
         if blend.runs is not None:
             work.draft.put("sidecar/runs", blend.runs)
         kept = rows.join(chosen, on="id", how="inner", maintain_order="left")
@@ -69,15 +73,21 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
                 "available": {s: f.height for s, f in sources.items()},
                 "notes": dict(blend.notes),
             }
+            | ({"ordered": True, "stages": dict(blend.stages)} if blend.stages is not None else {})
         )
 
     return materialise("mix", method, inputs_of(pool, aim), bench, compute)
 
 
-def shuffled(positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed: int) -> pl.DataFrame:
-    """Members with repeats, ordered by a hash of (seed, id, occurrence): growth elsewhere moves nobody's neighbours."""
+def shuffled(
+    positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed: int, stages: pl.Series | None = None
+) -> pl.DataFrame:
+    """Members with repeats, ordered by stage, then by a hash of (seed, id, occurrence): growth elsewhere moves nobody's
+    neighbours.
+    """
+    stage = pl.lit(0) if stages is None else stages
     rows = (
-        positions.with_columns(ids.alias("id"), times.alias("times"))
+        positions.with_columns(ids.alias("id"), times.alias("times"), stage.alias("stage"))
         .filter(pl.col("times") > 0)
         .with_columns(pl.int_ranges(0, pl.col("times")).alias("occurrence"))
         .explode("occurrence")
@@ -87,4 +97,4 @@ def shuffled(positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed
         hashlib.sha256(salt + example + int(k).to_bytes(4, "little")).digest()[:8]
         for example, k in rows.select("id", "occurrence").iter_rows()
     ]
-    return rows.with_columns(pl.Series("key", keys, dtype=pl.Binary)).sort("key").select("home", "row")
+    return rows.with_columns(pl.Series("key", keys, dtype=pl.Binary)).sort("stage", "key").select("home", "row")

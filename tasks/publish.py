@@ -13,6 +13,8 @@ from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
 VERSION = 1
+#: What a mixture says of itself and the published version says again; ``ordered``: its order is a curriculum.
+CARRIED = ("weights", "take", "available", "ordered", "stages")
 TRAIN = ("id", "messages", "tools", "worse", "source", "license")
 
 
@@ -37,9 +39,7 @@ def publish(name: str, dataset: DatasetRef, gate: Decontamination | None, bench:
             "position"
         )
         work.draft.put("index", index.select("id", pl.col("position").cast(pl.UInt32)).sort("id", "position"))
-        work.draft.summary.update(
-            figures.summary() | {k: source.summary[k] for k in ("weights", "take", "available") if k in source.summary}
-        )
+        work.draft.summary.update(figures.summary() | {k: source.summary[k] for k in CARRIED if k in source.summary})
         seen = inspect(work.store, dataset, declared, allowed)
         work.draft.summary["gate"] = {"status": seen.status, **seen.model_dump(mode="json")}
 
