@@ -22,6 +22,7 @@ from backends.llm.transformers import Transformers
 from backends.tune.torch_loop import TorchTuner
 from methods.prompts import question
 from methods.rank import AnyRank
+from methods.rank.dsir import Dsir
 from methods.rank.rds_plus import RdsPlus
 from methods.select import AnySelect
 from schemas.errors import ProvenderError
@@ -148,6 +149,7 @@ def contenders(
     for kind in _members(AnyRank):
         if kind.needs <= OFFLINE:
             found.append((_tag(kind), ranked(kind())))
+    found.append(("dsir, per token", ranked(Dsir(per_token=True, smoothing=1, resample=False))))
     for kind in _members(AnySelect):
         if kind.needs <= OFFLINE and _tag(kind) not in ("top", "quota"):  # these two are the cut itself
             fields = {"weights": "rank"} if "weights" in kind.model_fields else {}
