@@ -9,6 +9,9 @@ import numpy as np
 from methods.parallel import in_order
 
 _BLOCK = 2048
+_AHEAD = 64  # rows compared with all others at once, in the hope that they are the next centers
+_CELLS = 32_000_000  # of one block of similarities: 128 MB
+_SAMPLE = 2048  # columns that the threshold of a row's neighbours is guessed from
 
 
 def k_center(
@@ -26,9 +29,17 @@ def k_center(
     if not count:
         return chosen, np.zeros(n)
     at = int((rows @ rows.mean(axis=0)).argmax())
+    ahead = np.array([at])
+    near, place = rows[ahead] @ rows.T, {at: 0}
     for step in range(count):
+        if at not in place:
+            # The farthest rows of now are the likely centers of the next steps: one product instead of one a step.
+            width = min(_AHEAD, count - step, n)
+            ahead = np.argpartition(nearest, width - 1)[:width] if width < n else np.arange(n)
+            ahead = ahead if at in ahead else np.append(ahead[:-1], at)
+            near, place = rows[ahead] @ rows.T, {int(row): i for i, row in enumerate(ahead)}
         chosen[step] = at
-        np.maximum(nearest, rows @ rows[at], out=nearest)
+        np.maximum(nearest, near[place[at]], out=nearest)
         nearest[at] = np.inf
         at = int(nearest.argmin())
         if progress and step % 256 == 255:
@@ -50,20 +61,46 @@ def nearest_graph(rows: np.ndarray, k: int, progress: Callable[[int], None] | No
     n, k = len(rows), min(k, len(rows))
     other, similarity = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
 
+    size = max(1, min(_BLOCK, _CELLS // max(1, n)))
+
     def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
-        near = rows[start : start + _BLOCK] @ rows.T
+        near = rows[start : start + size] @ rows.T
         own = np.arange(len(near))
         near[own, start + own] = 2.0  # itself first, whatever rounding says
-        best = np.argpartition(-near, k - 1, axis=1)[:, :k] if k < n else np.tile(np.arange(n), (len(near), 1))
+        best = _largest(near, k)
         value = np.take_along_axis(near, best, axis=1)
         order = np.lexsort((best, -value), axis=1)
         return start, np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
 
-    for start, best, value in in_order(block, range(0, n, _BLOCK)):
+    for start, best, value in in_order(block, range(0, n, size)):
         other[start : start + len(best)], similarity[start : start + len(best)] = best, np.clip(value, 0.0, 1.0)
         if progress:
             progress(start + len(best))
     return Graph(other, similarity)
+
+
+def _largest(near: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the ``k`` largest values of each row, in no order.
+
+    A sample of the columns guesses a threshold that about three times as many pass; only those are partitioned. A row of
+    which fewer than ``k`` pass is partitioned whole, so that the result never depends on the guess.
+    """
+    n = near.shape[1]
+    if k >= n:
+        return np.tile(np.arange(n), (len(near), 1))
+    step = n // _SAMPLE
+    if step < 2 or 8 * k > n:
+        return np.argpartition(-near, k - 1, axis=1)[:, :k]
+    sample = near[:, ::step]
+    place = min(sample.shape[1] - 1, 3 * k // step + 8)
+    limit = -np.partition(-sample, place, axis=1)[:, place]
+    best = np.empty((len(near), k), dtype=np.int64)
+    for i, row in enumerate(near):
+        some = np.flatnonzero(row >= limit[i])
+        if len(some) < k:
+            some = np.arange(n)
+        best[i] = some[np.argpartition(-row[some], k - 1)[:k]] if len(some) > k else some
+    return best
 
 
 def facility_location(graph: Graph, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CELLS = 16_000_000  # of one block of costs: 64 MB
+from methods.parallel import in_order
+
+_CELLS = 2_000_000  # of one block of costs: 8 MB, so that each of its passes finds it in the processor's cache
+_SPREAD = 30.0  # in units of epsilon: potentials this near to their mean share one kernel without underflow
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ def sinkhorn(cost: np.ndarray, epsilon: float, *, rounds: int = 500, tolerance: 
     g = cost.min(axis=0).astype(np.float64)
     f = (cost - g[None, :]).min(axis=1).astype(np.float64)
     error, done = np.inf, 0
+    kernel = np.empty(cost.shape, dtype=np.float32)
     while done < rounds and error > tolerance:
-        kernel = np.exp((f[:, None] + g[None, :] - cost) / epsilon, dtype=np.float32)
+        _absorb(cost, f, g, epsilon, kernel)
         u, v = np.ones(n), np.ones(m)
         for _ in range(20):
             v = 1.0 / (m * np.maximum(kernel.T @ u.astype(np.float32), 1e-30))
@@ -52,19 +56,49 @@ def sinkhorn(cost: np.ndarray, epsilon: float, *, rounds: int = 500, tolerance: 
     return Duals(f, g, error, done)
 
 
-def extended(rows: np.ndarray, others: np.ndarray, potential: np.ndarray, epsilon: float) -> np.ndarray:
-    """The source potential at any points, from the target's: ``-eps log mean exp((g - C) / eps)``, float64, streamed.
+def _absorb(cost: np.ndarray, f: np.ndarray, g: np.ndarray, epsilon: float, kernel: np.ndarray) -> None:
+    """Fill ``kernel`` with ``exp((f + g - cost) / eps)``; potentials float64, a block of rows at a time."""
+    size = max(1, _CELLS // max(1, cost.shape[1]))
+    for start in range(0, len(cost), size):
+        here = slice(start, start + size)
+        np.exp((f[here, None] + g[None, :] - cost[here]) / epsilon, out=kernel[here], casting="same_kind")
 
-    With ``sinkhorn``'s convention (kernel times masses) it continues the solved source potential, up to the constant
-    ``eps log n`` that a calibrated gradient does not see.
+
+def extended(
+    rows: np.ndarray, others: np.ndarray, potentials: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Source potentials at any points from the target's (draws, others): ``-eps log mean exp((g - C) / eps)``, streamed.
+
+    Returns them (float64, (draws, rows)) and each row's cost to the nearest of ``others``. With ``sinkhorn``'s convention
+    (kernel times masses) they continue the solved source potentials, up to the constant ``eps log n`` that a calibrated
+    gradient does not see. Draws that agree within 30 epsilon share one exponential of their mean per cell: the rest is a
+    product with ``exp((g - mean) / eps)``.
     """
-    found = np.empty(len(rows))
+    shift = potentials.mean(axis=1, keepdims=True)
+    level = potentials - shift
+    mean = level.mean(axis=0)
+    if np.abs(level - mean).max(initial=0.0) > _SPREAD * epsilon and len(potentials) > 1:
+        alone = [extended(rows, others, potentials[k : k + 1], epsilon) for k in range(len(potentials))]
+        return np.concatenate([found for found, _ in alone]), alone[0][1]
+    weights = np.exp((level - mean) / epsilon).T.astype(np.float32) / np.float32(len(others))
+    bias = (mean / epsilon).astype(np.float32)
     size = max(1, _CELLS // max(1, len(others)))
-    for start in range(0, len(rows), size):
-        block = (potential[None, :] - squared_distances(rows[start : start + size], others)) / epsilon
-        top = block.max(axis=1)
-        found[start : start + size] = -epsilon * (top + np.log(np.exp(block - top[:, None]).mean(axis=1)))
-    return found
+
+    def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+        cost = squared_distances(rows[start : start + size], others)
+        nearest = cost.min(axis=1)
+        cost *= np.float32(-1.0 / epsilon)
+        cost += bias
+        top = cost.max(axis=1)
+        cost -= top[:, None]
+        np.exp(cost, out=cost)
+        return start, -epsilon * (top[:, None] + np.log((cost @ weights).astype(np.float64))), nearest
+
+    found, near = np.empty((len(potentials), len(rows))), np.empty(len(rows))
+    for start, values, nearest in in_order(block, range(0, len(rows), size)):
+        found[:, start : start + len(values)] = values.T
+        near[start : start + len(values)] = nearest
+    return found - shift, near
 
 
 def calibrated_gradient(potential: np.ndarray) -> np.ndarray:

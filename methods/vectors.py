@@ -26,11 +26,16 @@ def text_on(on: On) -> pl.Expr:
 def embedded(pool: pl.DataFrame, on: On, using: Using, note: str = "embeddings") -> np.ndarray:
     """Unit rows, float32, (len(pool), dim); equal texts are embedded once by the cache behind ``using.embed``."""
     texts = pool.select(text_on(on).alias("text"))["text"].to_list()
-    blocks: list[np.ndarray] = []
+    rows = np.zeros((0, 1), dtype=np.float32)
     for start in range(0, len(texts), _TEXTS):
-        blocks.append(np.asarray(using.embed.embed(texts[start : start + _TEXTS]), dtype=np.float32))
+        block = np.asarray(using.embed.embed(texts[start : start + _TEXTS]), dtype=np.float32)
+        if not start:
+            rows = np.empty(
+                (len(texts), block.shape[1]), dtype=np.float32
+            )  # filled in place: no second copy at the end
+        rows[start : start + len(block)] = block
         using.progress(min(start + _TEXTS, len(texts)), len(texts), note)
-    return np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
+    return rows
 
 
 def aimed(target: pl.DataFrame | None, method: str) -> pl.DataFrame:

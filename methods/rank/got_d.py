@@ -65,12 +65,11 @@ def got_gradient(
     if scale <= 0:
         return np.zeros(len(rows)), np.zeros(len(rows))
     eps = epsilon * scale
+    potentials = [
+        sinkhorn(first if n == 0 else squared_distances(rows[d], goals), eps).target for n, d in enumerate(draws)
+    ]
+    found, nearest = extended(rows, goals, np.stack(potentials), eps)
     total = np.zeros(len(rows))
-    for number, draw in enumerate(draws):
-        cost = first if number == 0 else squared_distances(rows[draw], goals)
-        duals = sinkhorn(cost, eps)
-        total += calibrated_gradient(extended(rows, goals, duals.target, eps))
-    nearest = np.concatenate(
-        [squared_distances(rows[at : at + 4096], goals).min(axis=1) for at in range(0, len(rows), 4096)]
-    )
-    return total / len(draws), nearest.astype(np.float64)
+    for potential in found:
+        total += calibrated_gradient(potential)
+    return total / len(draws), nearest

@@ -73,8 +73,23 @@ def test_the_extension_continues_the_solved_potential() -> None:
     rng = np.random.default_rng(2)
     rows, goals = rng.normal(size=(60, 4)).astype(np.float32), rng.normal(size=(40, 4)).astype(np.float32)
     duals = sinkhorn(squared_distances(rows, goals), 0.5, rounds=3000, tolerance=1e-7)
-    longer = extended(rows, goals, duals.target, 0.5)
+    cost = squared_distances(rows, goals)
+    (longer,), nearest = extended(rows, goals, duals.target[None], 0.5)
+    assert nearest == pytest.approx(cost.min(axis=1))
     assert calibrated_gradient(longer) == pytest.approx(calibrated_gradient(duals.source), abs=1e-3)
+
+
+@pytest.mark.parametrize("apart", [0.1, 40.0])
+def test_draws_that_share_a_kernel_get_what_each_gets_alone(apart: float) -> None:
+    draw = np.random.default_rng(4)
+    rows, goals = draw.normal(size=(30, 4)).astype(np.float32), draw.normal(size=(20, 4)).astype(np.float32)
+    potentials = draw.normal(size=(3, 20)) * apart + np.array([[0.0], [5.0], [-9.0]])
+    together, _ = extended(rows, goals, potentials, 0.2)
+    cost = squared_distances(rows, goals).astype(np.float64)
+    scaled = (potentials[:, None, :] - cost[None]) / 0.2
+    top = scaled.max(axis=2)
+    direct = -0.2 * (top + np.log(np.exp(scaled - top[:, :, None]).mean(axis=2)))
+    assert together == pytest.approx(direct, abs=1e-3)
 
 
 def test_rare_examples_of_a_wanted_kind_come_before_plenty_of_the_other() -> None:
@@ -83,7 +98,9 @@ def test_rare_examples_of_a_wanted_kind_come_before_plenty_of_the_other() -> Non
     rng = np.random.default_rng(3)
     cats, dogs = rng.normal(0, 0.3, (198, 2)), rng.normal(0, 0.3, (2, 2)) + np.array([4.0, 0.0])
     rows = np.concatenate([cats, dogs]).astype(np.float32)
-    goals = np.concatenate([rng.normal(0, 0.3, (25, 2)), rng.normal(0, 0.3, (25, 2)) + np.array([4.0, 0.0])]).astype(np.float32)
+    goals = np.concatenate([rng.normal(0, 0.3, (25, 2)), rng.normal(0, 0.3, (25, 2)) + np.array([4.0, 0.0])]).astype(
+        np.float32
+    )
     gradient, _ = got_gradient(rows, goals, [np.arange(200)], epsilon=0.02)
     assert set(np.argsort(gradient)[:2].tolist()) == {198, 199}
     assert gradient[:198].mean() > 0

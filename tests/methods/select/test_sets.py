@@ -166,3 +166,25 @@ def test_kmq_draws_by_quality() -> None:
     said = KMQ(keep_examples=40, clusters=1, on="prompt").cut(pool, ranking, using=USING, rng=rng(4))
     share = sum(g for g, fate in zip(good, said["fate"], strict=True) if fate == "keep") / 40
     assert 0.75 < share < 1.0, "about nine of ten"
+
+
+def test_centers_guessed_ahead_are_those_of_one_step_at_a_time() -> None:
+    rows = unit(900, 8, seed=5)
+    nearest, at, plain = np.full(len(rows), -np.inf), int((rows @ rows.mean(axis=0)).argmax()), []
+    for _ in range(300):
+        plain.append(at)
+        nearest = np.maximum(nearest, rows @ rows[at])
+        nearest[at] = np.inf
+        at = int(nearest.argmin())
+    assert k_center(rows, 300)[0].tolist() == plain
+
+
+@pytest.mark.parametrize("clumps", [1, 40])
+def test_neighbours_by_a_guessed_threshold_are_the_nearest(clumps: int) -> None:
+    rows = unit(4500, 6, seed=6)
+    rows = rows[np.random.default_rng(7).integers(clumps if clumps > 1 else 4500, size=4500)] if clumps > 1 else rows
+    graph = nearest_graph(rows, 5)
+    for i in (0, 17, 2250, 4499):
+        like = np.clip(rows @ rows[i], 0, 1)
+        assert graph.other[i, 0] == i
+        assert np.sort(graph.similarity[i, 1:]) == pytest.approx(np.sort(np.delete(like, i))[-4:], abs=1e-6)
