@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from backends.tune.simulated import SimulatedTuner
+from backends.tune.torch_loop import TorchTuner
 from methods.rank.gradient_spectrum import GradientSpectrum
 from methods.rank.less import Less, aggregated, unit
 from methods.spectra import effective_rank, nuclear_norm, summary
@@ -125,3 +126,20 @@ def test_spectra_rank_by_width_or_by_size():
     assert by_size[0] == pytest.approx(-2.0)
     with pytest.raises(UsageError, match=r"no projection 'w_proj'; it has skills"):
         scores(GradientSpectrum(matrices=("w_proj",)))
+
+
+@pytest.mark.engine
+def test_on_a_real_proxy_the_same_kind_of_task_has_more_influence_than_another_kind():
+    colors = [(f"Color of the {thing}?", f"The {thing} is green.") for thing in ("door", "roof", "wall", "car")]
+    rivers = [
+        (f"Name a river of {land}.", f"{land} has the long river Loma.") for land in ("France", "Peru", "Chad", "Laos")
+    ]
+    pool = pool_of(*colors, *rivers)
+    target = pool_of(("Color of the boat?", "The boat is green."), ("Color of the lamp?", "The lamp is green."))
+    tuner = TorchTuner(adapter="lora", batch_size=4, learning_rate=1e-3, threads=1).open()
+    method = Less(warmup_fraction=0.5, checkpoints=2, dim=1024)
+    found = method.rank(pool, target=target, using=Using(_tune=tuner), rng=rng())["score"].to_numpy()
+    assert found[:4].min() > found[4:].max()
+    assert np.abs(found).max() <= 1.0
+    again = method.rank(pool.reverse(), target=target, using=Using(_tune=tuner), rng=rng())["score"].to_numpy()
+    assert again[::-1] == pytest.approx(found, abs=1e-6)
