@@ -176,24 +176,46 @@ def export(
     format_: Annotated[
         str,
         typer.Option(
-            "--format", "-f", help="messages, trl, sharegpt, alpaca, llama-factory, axolotl, original, csv, …"
+            "--format",
+            "-f",
+            help="messages, trl, sharegpt, alpaca, llama-factory, axolotl, original, csv, …; about the version: "
+            "openlineage, croissant",
         ),
     ] = "messages",
-    to: Annotated[Path, typer.Option("--to", help="Folder to write into.")] = Path("export"),
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Folder to write into, ./export if absent; for openlineage also an http(s) address."),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="CSV: do not guard cells that a spreadsheet takes for formulas.")
     ] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", help="openlineage, croissant: the file to write.")] = None,
+    rows: Annotated[str, typer.Option("--rows", help="croissant: rows as parquet or messages (JSONL).")] = "parquet",
+    url: Annotated[str | None, typer.Option("--url", help="croissant: the page where it will be published.")] = None,
+    creator: Annotated[str | None, typer.Option("--creator", help="croissant: who publishes it.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Write a version in the shape a trainer expects; what a shape cannot express is written beside it with reasons."""
-    from storage.export import export_report
+    from storage.export import ABOUT, export_report
     from storage.store import Store
 
     opened = Store.open(store, create=False)
     ref = opened.resolve(dataset)
     name = dataset.split("@")[0].split("/")[-1]
-    done = export_report(opened.batches(ref), format_, to, name=name, raw=raw)
+    folder = Path(to or (out_file.parent if out_file else "export"))
+    if format_ == "openlineage":
+        export_openlineage(
+            opened, ref, to, out_file or folder / f"{name}.openlineage.jsonl", out_file is not None, as_json
+        )
+        return
+    if format_ == "croissant":
+        from storage.export.croissant import write_croissant
+
+        done = write_croissant(opened, ref, folder, name=name, rows=rows, url=url, creator=creator, out=out_file)
+    else:
+        refuse_out(out_file, ABOUT)
+        done = export_report(opened.batches(ref), format_, folder, name=name, raw=raw)
     if as_json:
         out_json({"files": [str(f) for f in done.paths], "rows": done.rows, "not_exported": dict(done.not_exported)})
         return
@@ -201,6 +223,33 @@ def export(
         out(str(file))
     for reason, count in done.not_exported.items():
         say(f"not exported: {count} {reason}")
+
+
+def export_openlineage(store: Any, ref: Any, to: str | None, path: Path, keep: bool, as_json: bool) -> None:
+    """Events of a version's lineage to an address, a file, or (``keep``: ``--out`` was given) both."""
+    from storage.export.openlineage import openlineage_events, post_events, write_openlineage
+
+    sent, files, count = 0, list[str](), 0
+    posted = to is not None and "://" in to
+    if keep or not posted:
+        written, count = write_openlineage(store, ref, path)
+        files.append(str(written))
+    if posted:
+        sent = count = post_events(openlineage_events(store, ref), str(to))
+    if as_json:
+        out_json({"files": files, "events": count, "sent": sent})
+        return
+    for file in files:
+        out(file)
+    say(f"{count} events" + (f", {sent} sent" if posted else ""))
+
+
+def refuse_out(out_file: Path | None, formats: tuple[str, ...]) -> None:
+    """``UsageError`` for ``--out`` with a format that writes several files."""
+    from schemas.errors import UsageError
+
+    if out_file is not None:
+        raise UsageError(f"--out names one file, which only {' and '.join(formats)} write; name a folder with --to")
 
 
 def build(kind: Any, start: dict[str, Any], fields: list[str], what: str) -> Any:

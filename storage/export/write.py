@@ -18,8 +18,11 @@ from storage.export.example import NotExpressible, Outgoing
 from storage.export.formats import FORMATS, Line
 from storage.export.tables import csv_row, csv_writer, messages_frame, parquet_rows, save_hub_folder
 
-#: Every format name.
+#: Every format of rows.
 CHOICES = (*FORMATS, "messages-parquet", "parquet", "csv", "hub")
+
+#: What tells about a version and its lineage: written from a store (``openlineage.py``, ``croissant.py``), not from rows.
+ABOUT = ("openlineage", "croissant")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def export_report(
     in one step. Raises ``UsageError`` for an unknown format, ``BadName``, ``StoreUnwritable``.
     """
     if format not in CHOICES:
-        raise UsageError(f"unknown format {format!r}; choose one of {', '.join(CHOICES)}")
+        raise UsageError(f"unknown format {format!r}; choose one of {', '.join((*CHOICES, *ABOUT))}")
     stem = checked_name(name).replace("/", "-")
     frames = [frame] if isinstance(frame, pl.DataFrame) else frame
     with _mapped(out_dir):
