@@ -25,8 +25,8 @@ SPEC = "http://mlcommons.org/croissant/1.1"
 #: The names that Croissant's appendix recommends, as far as they are used here, and PROV-O's.
 CONTEXT: Json = {
     "@language": "en",
-    "@vocab": "http://schema.org/",
-    "sc": "http://schema.org/",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
     "dct": "http://purl.org/dc/terms/",
     "prov": "http://www.w3.org/ns/prov#",
@@ -160,7 +160,7 @@ def croissant(
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "@id": _urn(page.ref),
+        "identifier": _urn(page.ref),  # no "@id": readers that follow references would run in a circle
         "conformsTo": SPEC,
         "name": name,
         "description": (
