@@ -209,12 +209,12 @@ def export(
             opened, ref, to, out_file or folder / f"{name}.openlineage.jsonl", out_file is not None, as_json
         )
         return
+    refuse_place(to, out_file if format_ not in ABOUT else None, ABOUT)
     if format_ == "croissant":
         from storage.export.croissant import write_croissant
 
         done = write_croissant(opened, ref, folder, name=name, rows=rows, url=url, creator=creator, out=out_file)
     else:
-        refuse_out(out_file, ABOUT)
         done = export_report(opened.batches(ref), format_, folder, name=name, raw=raw)
     if as_json:
         out_json({"files": [str(f) for f in done.paths], "rows": done.rows, "not_exported": dict(done.not_exported)})
@@ -244,10 +244,12 @@ def export_openlineage(store: Any, ref: Any, to: str | None, path: Path, keep: b
     say(f"{count} events" + (f", {sent} sent" if posted else ""))
 
 
-def refuse_out(out_file: Path | None, formats: tuple[str, ...]) -> None:
-    """``UsageError`` for ``--out`` with a format that writes several files."""
+def refuse_place(to: str | None, out_file: Path | None, formats: tuple[str, ...]) -> None:
+    """``UsageError`` for an address or ``--out`` with a format that writes a folder of files."""
     from schemas.errors import UsageError
 
+    if to is not None and "://" in to:
+        raise UsageError("--to names an address, which only openlineage is sent to; name a folder")
     if out_file is not None:
         raise UsageError(f"--out names one file, which only {' and '.join(formats)} write; name a folder with --to")
 
