@@ -41,6 +41,7 @@ UNIONS = {
 FIELDS: dict[str, dict[str, Any]] = {
     "select/top": {"keep_examples": 4},
     "select/quota": {"keep_examples": 5},
+    "mix/regmix": {"regression": "linear", "simulated": 1000},
     "mix/fixed": {"weights": {"a": 1, "b": 3}},
     "generate/self-instruct": {"examples": 3, "max_candidates": 40},
     "generate/alpaca": {"examples": 3, "max_candidates": 40},
