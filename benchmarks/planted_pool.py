@@ -5,7 +5,7 @@ A tenth of the pool is in the domain of the target (GSM8K questions with right s
 half are out-of-domain rows whose answer's words are shuffled. Every rank and select method that the unions know and that
 runs with the embedded models has its turn; methods that select by a ranking get that of ``rds-plus``.
 
-    python -m benchmarks.planted_pool --pool 400 --only less rds-plus
+    python -m benchmarks.planted_pool --pool 300 --only less rds-plus
 """
 
 import argparse
@@ -203,7 +203,7 @@ def _short(rows: list[tuple[str, str]], rng: np.random.Generator) -> list[tuple[
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", type=int, default=400, help="rows; a tenth is in the domain of the target")
+    parser.add_argument("--pool", type=int, default=300, help="rows; a tenth is in the domain of the target")
     parser.add_argument("--target", type=int, default=20)
     parser.add_argument("--only", nargs="+", help="methods, by name")
     parser.add_argument("--rng-seed", type=int, default=0)

@@ -4,7 +4,7 @@ Both score the answers of shipped rows under sprout, with one thread, end of tur
 after another through the model and takes the log-softmax of everything. Rounds alternate, the best of each counts, and the
 sums of both are compared. Padding is counted over the batches that were really sent.
 
-    python -m benchmarks.scoring --rows 400
+    python -m benchmarks.scoring --rows 1000
 """
 
 import argparse
@@ -93,8 +93,8 @@ def padding(engine: Any, requests: list[ScoreRequest]) -> tuple[int, int]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=2)
     return parser.parse_args()
 
 
