@@ -1,5 +1,6 @@
 """LintSeq: a program is learned as the edits that write it, each of which leaves code without errors."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed, keyed_hashes
 from methods.projection import answered
+from methods.python_names import parsed_python
 from schemas.method import Generated, GenerateMethod, Using
 
 
@@ -54,7 +56,7 @@ class LintSeq(GenerateMethod):
         """The edit sequences of one example, or why there are none."""
         code, reason, why = code_of(one.answer), "no-code", {}
         program = None
-        if code is not None:
+        if code is not None and ("```" in one.answer or does_something(code)):
             if len(code.split("\n")) > self.max_lines:
                 reason, why = "too-long", {"lines": len(code.split("\n"))}
             else:
@@ -90,6 +92,17 @@ class LintSeq(GenerateMethod):
             "edits_per_sequence": account.mean("edits"),
             "programs_with_errors_of_their_own": sum(n > 0 for n in had),
         }
+
+
+def does_something(code: str) -> bool:
+    """Whether text that happens to be Python is a program, and not a word or a number that an answer consists of.
+
+    >>> does_something("Paris"), does_something("print(1)")
+    (False, True)
+    """
+    tree = parsed_python(code)
+    doing = (ast.Call, ast.Assign, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+    return not isinstance(tree, SyntaxError) and any(isinstance(node, doing) for node in ast.walk(tree))
 
 
 def code_text(program: Listing) -> str:

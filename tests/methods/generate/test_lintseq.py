@@ -60,3 +60,7 @@ def test_code_that_holds_the_separator_is_refused():
 def test_an_empty_pool_says_so():
     with pytest.raises(EmptyStage, match="lintseq"):
         made_of(POOL.head(0))
+
+
+def test_a_word_is_no_program():
+    assert set(made_of(pool_of(("capital?", "Paris"), ("six by seven?", "42"))).refused["reason"]) == {"no-code"}
