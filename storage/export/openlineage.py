@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 
-from schemas.errors import StoreUnwritable, UsageError
+from schemas.errors import BackendError, UsageError
 from schemas.lineage import DatasetRef, InputCounts, Manifest
 from storage import figures
 from storage.export.portable import portable_json
@@ -69,7 +69,7 @@ def post_events(events: Sequence[Mapping[str, Any]], url: str, *, transport: htt
 
     An address without a path gets ``/api/v1/lineage``. ``OPENLINEAGE_API_KEY`` is sent as a bearer token where it is set.
     Redirects are not followed: the key is for the named host. Raises ``UsageError`` for what is no http(s) address and
-    ``StoreUnwritable`` at the first event that is not taken, with the server's answer; sending again is safe.
+    ``BackendError`` at the first event that is not taken, with the server's answer; sending again is safe.
     """
     target = endpoint(url)
     key = os.environ.get("OPENLINEAGE_API_KEY")
@@ -80,12 +80,12 @@ def post_events(events: Sequence[Mapping[str, Any]], url: str, *, transport: htt
             try:
                 answer = http.post(target, content=portable_json(event), headers=headers)
             except httpx.HTTPError as error:
-                raise StoreUnwritable(
+                raise BackendError(
                     f"{shown(target)} did not take {what}: {type(error).__name__}: {error}; "
                     "check that the server runs and send again, events that arrived are recognised by their run ids"
                 ) from error
             if not answer.is_success:
-                raise StoreUnwritable(
+                raise BackendError(
                     f"{shown(target)} refused {what} with status {answer.status_code}: {answer.text[:200]!a}; "
                     "check the address and OPENLINEAGE_API_KEY, or write the events to a file with --out"
                 )
