@@ -79,7 +79,7 @@ def post_events(events: Sequence[Mapping[str, Any]], url: str, *, transport: htt
             what = f"event {number} of {len(events)} ({event['eventType']} of {event['job']['name']})"
             try:
                 answer = http.post(target, content=portable_json(event), headers=headers)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise BackendError(
                     f"{shown(target)} did not take {what}: {type(error).__name__}: {error}; "
                     "check that the server runs and send again, events that arrived are recognised by their run ids"
@@ -98,7 +98,9 @@ def endpoint(url: str) -> str:
         parts = urlsplit(url)
         port_is_sound = parts.port is None or parts.port > 0
     except ValueError:
-        raise UsageError(f"{url[:80]!a} is no address; write http(s)://host[:port][/path]") from None
+        raise UsageError(
+            f"{url.rpartition('@')[2][:80]!a} is no address for events; write http(s)://host[:port][/path]"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_sound:
         raise UsageError(f"{shown(url)!a} is no address for events; write http(s)://host[:port][/path]")
     return urlunsplit(parts._replace(path="/api/v1/lineage" if parts.path in ("", "/") else parts.path, fragment=""))

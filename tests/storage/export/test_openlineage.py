@@ -12,7 +12,7 @@ from uuid import UUID
 import polars as pl
 import pytest
 
-from schemas.errors import MissingDataset, BackendError, UsageError
+from schemas.errors import BackendError, MissingDataset, UsageError
 from schemas.lineage import Manifest, Rule
 from storage.export.openlineage import endpoint, openlineage_events, post_events, write_openlineage
 from storage.export.portable import portable_json
