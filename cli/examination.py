@@ -30,6 +30,7 @@ def examine(store: Path) -> list[Examined]:
             for name in ("torch", "transformers", "sentence-transformers", "trl", "peft", "ray")
         ),
         _accelerator(),
+        _sandbox(),
         _disk(store),
         _store(store),
     ]
@@ -64,6 +65,16 @@ def _accelerator() -> Examined:
 
     says = torch.cuda.get_device_name() if torch.cuda.is_available() else f"none; {os.cpu_count()} CPU cores"
     return Examined(what="accelerator", ok=True, says=says)
+
+
+def _sandbox() -> Examined:
+    """The box in which code written by a model would run, tried now; without one nothing of the kind runs."""
+    from backends.sandbox.auto import AutoSandbox
+
+    try:
+        return Examined(what="sandbox", ok=True, says=f"{AutoSandbox().open().kind}; it holds what it was tried with")
+    except ProvenderError as error:
+        return Examined(what="sandbox", ok=True, says=str(error))
 
 
 def _disk(store: Path) -> Examined:
