@@ -108,7 +108,8 @@ def peer(folder: Path) -> None:
         f"facility location {PEER_ROWS:,} -> {PEER_KEEP}: apricot-select {said['version']} {said['seconds']:.1f} s, "
         f"mean similarity {theirs:.5f} (all pairs)\n"
         f"  ours, {NEIGHBORS} nearest: {ours:.2f} s = {said['seconds'] / ours:.1f} x, objective "
-        f"{worth(rows, kept) / theirs:.4f} of theirs\n  ours, all pairs: {whole:.2f} s = {said['seconds'] / whole:.1f} x, objective "
+        f"{worth(rows, kept) / theirs:.4f} of theirs\n"
+        f"  ours, all pairs: {whole:.2f} s = {said['seconds'] / whole:.1f} x, objective "
         f"{worth(rows, dense) / theirs:.4f} of theirs, {len(set(dense.tolist()) & set(said['kept']))} of {PEER_KEEP} rows the same",
         flush=True,
     )
