@@ -104,7 +104,7 @@ def inverse_frequency(features: Sequence[Sequence[Hashable]]) -> list[float]:
     [0.75, 0.5, 1.0]
     """
     counts = Counter(feature for one in features for feature in set(one))
-    return [sum(1 / counts[f] for f in set(one)) / len(set(one)) if one else 0.0 for one in features]
+    return [math.fsum(1 / counts[f] for f in set(one)) / len(set(one)) if one else 0.0 for one in features]
 
 
 def distinct(

@@ -71,6 +71,15 @@ class Talkative(Planted):
         picked = [_NOUNS[(key >> (4 * i)) % len(_NOUNS)] for i in range(6)]
         if "Is it classification?" in text:
             return " No"
+        if "Solve the task in Python" in text:
+            tests = f"<tests>\n```python\nassert f{key}(1) == 1\n```\n</tests>"
+            return f"```python\ndef f{key}(x):\n    return x\n```\n\n{tests}"
+        if "doubles a number" in text and "<code>" not in text:
+            return f"```python\ndef double(x):\n    return x * {2 + key % 2}\n```"
+        if "<concepts>" in text:
+            return f"Write code about {picked[0]} {key}."
+        if "<code>" in text:
+            return "loops, slicing"
         if "Conclusion: right" in text:
             return f"{' '.join(picked)}\nConclusion: {('right', 'wrong')[key % 2]}"
         if "Follow-up Reasoning:" in text:

@@ -7,6 +7,7 @@ version, then record: ``PROVENDER_GOLDEN=write pytest tests/methods/test_unions.
 import json
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from backends.nli.embedding import EmbeddingNLIEngine
+from backends.sandbox.auto import AutoSandbox
 from backends.tune.simulated import SimulatedTuner
 from methods.decontaminate import AnyDecontaminate
 from methods.dedup import AnyDedup
@@ -29,7 +31,7 @@ from schemas.examples import CREATED, FATES, REFUSED, VERDICTS, conform
 from schemas.identity import canonical_json, fingerprint
 from schemas.method import Blend, Generated, Method, Using
 from tests.methods._engines import Hashed, Talkative, TunesIntoTalk
-from tests.methods._pools import awkward_pool, rng, ten_examples
+from tests.methods._pools import awkward_pool, pool_of, rng, ten_examples
 
 GOLDEN = Path(__file__).parent / "golden.json"
 UNIONS = {
@@ -60,6 +62,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "select/kmq": {"keep_examples": 4, "weights": "rank"},
     "decontaminate/temporal": {"released": {"quiz": "2024-01-31"}},
     "generate/self-guide": {"samples": 2, "min_votes": 1, "min_frequency": 0, "examples": 2, "max_candidates": 40},
+    "generate/leti": {"samples": 2},
+    "generate/self-code-align": {"samples": 2},
     "filter/clear-correct": {"samples": 2, "verdict_samples": 1, "min_verdict_confidence": 0.1},
 }
 
@@ -87,8 +91,29 @@ def made(name: str) -> Any:
 def using() -> Using:
     nli = EmbeddingNLIEngine(Hashed())
     return Using(
-        _llm=Talkative(), _embed=Hashed(), _judge=Talkative(), _student=Talkative(), _nli=nli, _tune=TunesIntoTalk()
+        _llm=Talkative(),
+        _embed=Hashed(),
+        _judge=Talkative(),
+        _student=Talkative(),
+        _nli=nli,
+        _tune=TunesIntoTalk(),
+        _sandbox=box(),
     )
+
+
+@cache
+def box() -> Any:
+    return AutoSandbox(workers=1).open()
+
+
+def examples_for(name: str) -> pl.DataFrame:
+    """Ten examples; for methods that work on code, with a program and its tests beside them."""
+    if name not in ("generate/leti", "generate/lintseq", "generate/self-code-align"):
+        return ten_examples()
+    code = "```python\ndef double(x):\n    y = x + x\n    return y\n\n\nprint(double(2))\n```"
+    extra = json.dumps({"tests": ["assert double(2) == 4"]})
+    rows = pool_of(("Write a function that doubles a number.", code)).with_columns(pl.lit(extra).alias("extra"))
+    return pl.concat([ten_examples(), rows.with_columns(pl.lit(b"program of tests", pl.Binary).alias("id"))])
 
 
 def benchmarks() -> dict[str, pl.DataFrame]:
@@ -145,7 +170,7 @@ def rounded(value: Any) -> Any:
 
 @each
 def test_the_digest_of_ten_examples_moves_only_with_the_version(name: str):
-    digest, version = fingerprint(plain(applied(made(name), ten_examples()))), METHODS[name].version
+    digest, version = fingerprint(plain(applied(made(name), examples_for(name)))), METHODS[name].version
     golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
     if os.environ.get("PROVENDER_GOLDEN") == "write":
         golden[name] = {"version": version, "digest": digest}
@@ -219,7 +244,7 @@ def test_a_mixture_sums_to_one_and_does_not_depend_on_row_order(name: str):
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("generate/")])
 def test_what_is_generated_has_parents_among_the_seeds(name: str):
-    seeds = ten_examples()
+    seeds = examples_for(name)
     made_ = applied(made(name), seeds)
     conform(made_.examples, CREATED, name)
     conform(made_.refused, REFUSED, name)
