@@ -82,7 +82,9 @@ def using(bench: Bench, method: Method, stage: str, progress: Progress) -> tuple
 
     def cached(engine: LLM) -> CachedLLM:
         budget = call_cache(bench).budget(bench.account or bench.run_id, stage, **bench.budget.model_dump())
-        made.append(CachedLLM(engine, call_cache(bench), budget=budget, on_progress=getattr(progress, "calls", progress)))
+        made.append(
+            CachedLLM(engine, call_cache(bench), budget=budget, on_progress=getattr(progress, "calls", progress))
+        )
         return made[-1]
 
     def model(need: str) -> LLM | None:

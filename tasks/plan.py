@@ -200,7 +200,9 @@ def _rows_expected(
             return (0, min(known)) if known else None
         case "generate":
             wanted = step.method.get("examples")
-            if step.method.get("method") == "self-guide" and isinstance(wanted, int):  # of each task, at most one a seed
+            if step.method.get("method") == "self-guide" and isinstance(
+                wanted, int
+            ):  # of each task, at most one a seed
                 wanted = wanted * inputs[0][1] if inputs and inputs[0] else None
             return (0, int(wanted)) if isinstance(wanted, int) else None
         case "gather":

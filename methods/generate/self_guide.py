@@ -91,12 +91,8 @@ class SelfGuide(Prompted, GenerateMethod):
     calibrated: bool = Field(True, description="with likelihood: correct for how much the model likes each label")
     min_margin: float = Field(0.0, ge=0, le=1, description="with likelihood: least distance of the two best labels")
 
-    input_lengths: Switch = Field(
-        "auto", description="drop inputs of unusual length; auto: of classification tasks"
-    )
-    output_lengths: Switch = Field(
-        "auto", description="drop outputs of unusual length; auto: of other tasks"
-    )
+    input_lengths: Switch = Field("auto", description="drop inputs of unusual length; auto: of classification tasks")
+    output_lengths: Switch = Field("auto", description="drop outputs of unusual length; auto: of other tasks")
     openers: tuple[str, ...] = Field(OPENERS, description="texts that show talk about the task instead of an input")
     noise: tuple[str, ...] = Field(TELLTALES, description="texts that show more than the part that was asked for")
     balance: bool = Field(True, description="as many rows of each label")
