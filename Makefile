@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+comma := ,
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE ?= 1
@@ -21,12 +22,11 @@ define install
 endef
 
 $(VENV)/.local: pyproject.toml constraints.txt
-	$(call install,local)
+	$(call install,local$(comma)clean)
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(call install,local$(comma)clean$(comma)mixture$(comma)dev)
 
-comma := ,
 
 demo: $(VENV)/.local  ## the quickstart, offline on the CPU: data in, curated set and trained adapter out
 	$(BIN)/provender run recipes/quickstart.yaml --store demo/store --demo

@@ -56,6 +56,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "generate/back-translation": {"min_entailment": None, "compare": False},
     "filter/clear": {"samples": 2},
     "filter/knowledge": {"prompts": 2, "samples": 2, "shots": 2},
+    "select/iterative-kmeans": {"keep_examples": 4, "rounds": 2},
     "select/k-center": {"keep_examples": 4},
     "select/facility-location": {"keep_examples": 4},
     "select/deita": {"keep_examples": 4, "max_similarity": 0.95},
