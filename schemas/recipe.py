@@ -132,7 +132,7 @@ class Bakeoff(Strict):
     """
 
     contenders: tuple[Contender, ...] = Field(min_length=1)
-    keep_examples: int = Field(gt=0, description="budget of every contender")
+    keep_examples: int = Field(gt=0, description="budget of every contender, whatever its `select` says")
     seeds: int = Field(
         3, ge=2, le=100, description="proxies per contender; each seed trains anew, and draws anew where chance decides"
     )

@@ -10,6 +10,7 @@ from backends.protocols import Turn
 from methods.bakeoff import Trial, verdict_of
 from methods.keyed import by_key, keyed_hashes
 from methods.rank.uniform import Uniform
+from methods.select import AnySelect
 from methods.select.top import Top
 from schemas.errors import EmptyStage, MissingDataset
 from schemas.identity import fingerprint
@@ -61,7 +62,13 @@ def reseeded(bench: Bench, seed: int) -> Bench:
 def choose(pool: DatasetRef, target: DatasetRef, how: Contender, keep: int, bench: Bench) -> DatasetRef:
     """The examples that one contender keeps within the budget."""
     ranking = rank_examples(pool, target, how.rank, bench) if how.rank else None
-    return select_examples(pool, ranking, how.select or Top(keep_examples=keep), bench)
+    return select_examples(pool, ranking, budgeted(how.select or Top(keep_examples=keep), keep), bench)
+
+
+def budgeted(select: AnySelect, keep: int) -> AnySelect:
+    """The selection under the bake-off's own budget: a contender that kept more would have an unfair advantage."""
+    unset = {name: None for name in ("keep_fraction", "budget_tokens", "quotas") if name in type(select).model_fields}
+    return select.model_copy(update={**unset, "keep_examples": keep})
 
 
 @stage_task("bakeoff")

@@ -1,0 +1,82 @@
+"""A bake-off through the real store with a simulated tuner: equal budgets, chance among them, a result that is reused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.bakeoff import bakeoff
+from flows.curate import curate
+from methods.select.k_center import KCenter
+from methods.select.quota import Quota
+from methods.select.top import Top
+from schemas.errors import RecipeError
+from schemas.recipe import load_recipe
+from storage.store import Store
+from tasks.bakeoff import budgeted
+
+RECIPE = """
+name: try
+sources:
+  rows: {path: rows.jsonl}
+  aim: {path: aim.jsonl, role: target}
+target: aim
+decontaminate: {benchmarks: [humaneval], by: {method: ngram-coverage}}
+bakeoff:
+  keep_examples: 12
+  seeds: 3
+  use_best: true
+  contenders:
+    - {name: near, rank: {method: rds-plus}}
+    - {rank: {method: length}}
+    - select: {method: k-center, keep_examples: 40}
+backends:
+  embed: {backend: hashing}
+  tune: {backend: simulated, skills: [river, sums], rate: 0.3, batch_size: 4, noise: 0.01}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    rows = [{"instruction": f"Name river number {i}", "output": f"The river {i} flows."} for i in range(12)]
+    rows += [{"instruction": f"Do sums number {i}", "output": f"The sums are {i}. " * (1 + i % 9)} for i in range(48)]
+    aims = [{"instruction": f"Name a river of land {i}", "output": f"A river of land {i}."} for i in range(10)]
+    for name, lines in (("rows", rows), ("aim", aims)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    (tmp_path / "recipe.yaml").write_text(RECIPE, "utf-8")
+    return tmp_path / "recipe.yaml"
+
+
+def test_the_way_that_finds_the_targets_skill_beats_chance_and_is_what_curate_goes_on_with(recipe: Path) -> None:
+    store = recipe.parent / "store"
+    loaded = load_recipe(recipe)
+    ref = bakeoff.fn(loaded, store)
+    opened = Store.open(store)
+    manifest = opened.describe(opened.resolve(ref))
+    assert manifest.summary["winner"] == "near"
+    assert manifest.summary["says"].startswith("near beats random selection by ")
+    assert {line["contender"] for line in manifest.summary["table"]} == {"uniform", "near", "length", "k-center"}
+    assert {line["examples"] for line in manifest.summary["table"]} == {12}, "equal budgets"
+    assert opened.part(manifest.ref, "sidecar/runs").height == 4 * 3
+    assert bakeoff.fn(loaded, store) == ref, "a rerun measures nothing anew"
+    dataset = opened.resolve(curate.fn(loaded, store))
+    asked = [messages[0]["content"] for messages in opened.pool(dataset)["messages"].to_list()]
+    assert len(asked) == 12
+    assert sum("river" in text for text in asked) == 12
+
+
+def test_every_contender_is_held_to_the_budget() -> None:
+    assert budgeted(Top(keep_fraction=0.5), 7).model_dump()["keep_examples"] == 7
+    assert budgeted(Top(keep_fraction=0.5), 7).keep_fraction is None
+    assert budgeted(Quota(quotas={"a": 3}), 7).quotas is None
+    assert budgeted(KCenter(keep_examples=40), 7).keep_examples == 7
+
+
+def test_what_a_bakeoff_lacks_is_told_at_once(recipe: Path) -> None:
+    text = RECIPE.replace("target: aim\n", "").split("  tune:")[0]
+    recipe.write_text(text.replace("- {rank: {method: length}}", "- {name: near, rank: {method: length}}"), "utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe)
+    told = "\n".join(caught.value.mistakes)
+    for part in ("name a source with role 'target'", "add `backends: {tune:", "near stands there twice"):
+        assert part in told
