@@ -18,6 +18,9 @@ def bakeoff(
     plot: Annotated[
         Path | None, typer.Option(help="Where to draw the result (SVG); by default in the store's reports.")
     ] = None,
+    without_prefect: Annotated[
+        bool, typer.Option("--without-prefect", help="Run the same steps as plain functions, without orchestration.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let methods choose under one budget, train proxies on each choice, measure on the target: a table with intervals."""
@@ -33,7 +36,8 @@ def bakeoff(
     if loaded.bakeoff is None:
         raise UsageError(f"{recipe} has no `bakeoff:` section; list contenders there, see docs/selection.md")
     with watching(quiet=as_json):
-        ref = with_runner(flow, loaded.runner)(loaded, store)
+        run = flow.fn if without_prefect else with_runner(flow, loaded.runner)
+        ref = run(loaded, store)
     manifest = Store.open(store, create=False).describe(Store.open(store, create=False).resolve(ref))
     place = plot or store / "reports" / f"bakeoff-{manifest.ref.fingerprint}.svg"
     place.parent.mkdir(parents=True, exist_ok=True)
