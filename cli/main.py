@@ -94,5 +94,11 @@ def main() -> None:
             4,
         )
     except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore") and "Connect" in type(error).__name__:
+            fail(
+                f"the Prefect server went away ({error}); finished steps are kept: run the same command again, "
+                "with `provender up` first, or with --without-prefect",
+                5,
+            )
         show_traceback(error)
         sys.exit(70)
