@@ -15,6 +15,10 @@ from storage.seek import Reader
 
 #: Seconds that one request looks for; the next one goes on where it stopped.
 SECONDS = 0.1
+#: So many examples are looked through at once, whatever the clock says: a fraction of the slice on an idle machine.
+AT_ONCE = 20_000
+#: Stands for the slice of a request, or no limit where there is little to look through.
+SLICED = -1.0
 _SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$#&\-~])")
 
 
@@ -32,11 +36,14 @@ class Found:
         return self.seen >= self.rows
 
 
-def search(reader: Reader, where: Places, text: str, *, seconds: float | None = SECONDS) -> Found:
+def search(reader: Reader, where: Places, text: str, *, seconds: float | None = SLICED) -> Found:
     """Places whose examples hold ``text`` in any turn, letter case aside; at least one object is read each time.
 
-    ``seconds`` None looks through everything.
+    ``seconds`` None looks through everything, and without ``seconds`` a set of at most ``AT_ONCE`` is too.
     """
+    if seconds == SLICED:
+        small = sum(examples_of(reader.manifest(ref)) for ref in _wanted(where)) <= AT_ONCE
+        seconds = None if small else SECONDS
     until = None if seconds is None else time.monotonic() + seconds
     table: dict[DatasetRef, Array] = {}
     seen = rows = 0
