@@ -57,7 +57,7 @@ def candidates(recipe: Recipe, bench: Bench) -> tuple[DatasetRef, dict[str, Data
     sources = {name: ingest(name, source, bench) for name, source in recipe.sources.items()}
     pools = {name: ref for name, ref in sources.items() if recipe.sources[name].role == "pool"}
     for step in recipe.generate:
-        sources[step.name] = generate_examples(step.name, sources[step.seeds], step.by, bench)
+        sources[step.name] = generate_examples(step.name, sources[step.seeds], step.by, bench, step.license)
         if step.keep:
             pools[step.name] = sources[step.name]
 

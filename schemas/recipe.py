@@ -56,6 +56,10 @@ class Generation(Strict):
     keep: bool = Field(
         True, description="whether the new examples are candidates themselves, not only seeds of later steps"
     )
+    license: str | None = Field(
+        None,
+        description="licence or terms of what the teacher writes, such as LicenseRef-OpenAI-terms; joins the seeds'",
+    )
     by: AnyGenerate
 
 

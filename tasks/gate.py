@@ -5,15 +5,12 @@ import re
 import numpy as np
 import polars as pl
 
+from methods.licenses import NON_COMMERCIAL
 from schemas.errors import GateClosed
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from storage.packs import known
 from storage.store import Store
-
-#: Licence names that forbid commercial use, as they are written in the wild.
-NON_COMMERCIAL = re.compile(r"(^|[\s-])NC($|[\s-])|non-?commercial|research[- ]only", re.IGNORECASE)
-
 
 #: Methods of decontaminate that compare no text with an item, so that they vouch for nothing.
 NO_CHECK = frozenset({"temporal", "min-k"})
@@ -118,7 +115,7 @@ def conservation(store: Store, upstream: list[Manifest]) -> Check:
 def licences(manifest: Manifest) -> Check:
     """Whether any licence among the members forbids commercial use; unknown ones are named, not judged."""
     names = sorted({str(row["license"]) for row in manifest.summary.get("composition", [])})
-    forbidden = [name for name in names if NON_COMMERCIAL.search(name)]
+    forbidden = [name for name in names if re.search(NON_COMMERCIAL, name)]
     if forbidden:
         return Check(
             name="licences",

@@ -16,15 +16,27 @@ from tasks.stage_task import stage_task
 
 
 @stage_task("generate {method.method}", "llm")
-def generate_examples(name: str, seeds: DatasetRef, method: AnyGenerate, bench: Bench) -> DatasetRef:
-    """A pool ``name`` of new examples, each with its parents among the seeds and the calls that wrote it."""
+def generate_examples(
+    name: str, seeds: DatasetRef, method: AnyGenerate, bench: Bench, terms: str | None = None
+) -> DatasetRef:
+    """A pool ``name`` of new examples, each with its parents among the seeds and the calls that wrote it.
+
+    ``terms`` (a licence, or the terms of the teacher) joins the licences that the examples inherit.
+    """
 
     def compute(work: Work) -> None:
         shown = work.store.pool(seeds)
         made = method.generate(shown, using=work.using, rng=work.rng)
-        write(work, name, method, seeds, shown, made)
+        write(work, name, method, seeds, shown, made, terms)
 
-    made = materialise("generate", method, [("seeds", seeds)], bench, compute, also={"pool": name})
+    made = materialise(
+        "generate",
+        method,
+        [("seeds", seeds)],
+        bench,
+        compute,
+        also={"pool": name, **({"license": terms} if terms else {})},
+    )
     if not bench.dry:
         refuse_if_empty(made, method, bench)
     return made
@@ -45,7 +57,13 @@ def refuse_if_empty(made: DatasetRef, method: GenerateMethod, bench: Bench) -> N
 
 
 def write(
-    work: Work, name: str, method: GenerateMethod, seeds: DatasetRef, shown: pl.DataFrame, made: Generated
+    work: Work,
+    name: str,
+    method: GenerateMethod,
+    seeds: DatasetRef,
+    shown: pl.DataFrame,
+    made: Generated,
+    terms: str | None = None,
 ) -> None:
     """Put the new examples, their links and the refused candidates into the draft."""
     what = f"generate/{method.name}"
@@ -61,7 +79,7 @@ def write(
             dtype=pl.Binary,
         ),
         pl.lit(name).alias("source"),
-        pedigree["license"],
+        under(pedigree["license"], terms),
         pedigree["synthetic_depth"],
         pl.lit(None, pl.String).alias("extra"),
     )
@@ -91,6 +109,15 @@ def write(
         )
     reasons = refused["reason"].value_counts(sort=True)
     work.draft.summary.update(figures_of(examples) | {"notes": dict(made.notes), "refused": dict(reasons.iter_rows())})
+
+
+def under(inherited: pl.Series, terms: str | None) -> pl.Series:
+    """Inherited licences joined with the teacher's terms; an unknown one stays in sight as ``LicenseRef-unknown``.
+
+    >>> under(pl.Series("license", ["MIT", None]), "LicenseRef-OpenAI-terms").to_list()
+    ['MIT AND LicenseRef-OpenAI-terms', 'LicenseRef-unknown AND LicenseRef-OpenAI-terms']
+    """
+    return inherited if terms is None else inherited.fill_null("LicenseRef-unknown") + f" AND {terms}"
 
 
 def places_of(work: Work, seeds: DatasetRef, shown: pl.DataFrame) -> pl.DataFrame:
