@@ -70,7 +70,7 @@ def run_one(box: Box, program: Program) -> Ran:
             spec = {
                 "fd": source.fileno(),
                 "read": readable(box.packages),
-                "write": [str(scratch)],
+                "write": [str(scratch), "/dev/null"],
                 "landlock": box.landlock,
                 "memory_bytes": program.memory_bytes,
                 "cpu_seconds": int(program.seconds) + 2,
@@ -215,7 +215,8 @@ def connect():
     _socket.socket(2, 1)
 breached("it can open /etc/passwd", lambda: open("/etc/passwd").read())
 breached("it can open /proc/1/environ", lambda: open("/proc/1/environ", "rb").read())
-breached("it can write outside of its folder", lambda: open("/var/tmp/provender-probe", "w"))
+for folder in ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr", "/etc"):
+    breached("it can write outside of its folder, in " + folder, lambda: open(folder + "/provender-probe", "w"))
 breached("it can open sockets", connect)
 breached("it can start processes", lambda: os.waitpid(os.fork() or os._exit(0), 0))
 breached("it can signal its parent", lambda: os.kill(os.getppid(), 0))

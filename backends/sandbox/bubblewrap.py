@@ -1,34 +1,20 @@
-"""bubblewrap: namespaces of its own for the child, with seccomp, limits and, where there is one, Landlock inside."""
+"""bubblewrap: namespaces of its own for the child, over a view of Python that is read-only throughout; seccomp, limits."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from backends.base import BackendConfig, speed
 from backends.sandbox import _confine
-from backends.sandbox._engine import SandboxEngine, identity_of
+from backends.sandbox._engine import SandboxConfig, SandboxEngine
 from backends.sandbox._run import Box, readable
 from schemas.errors import MissingExtra
 
 
-class BubblewrapSandbox(BackendConfig):
+class BubblewrapSandbox(SandboxConfig):
     """Programs run in their own user, process, network and mount namespaces over a read-only view of Python."""
 
-    billed: ClassVar[bool] = False
-
     backend: Literal["bubblewrap"] = "bubblewrap"
-    packages: bool = Field(
-        default=False, description="whether programs may import the packages installed beside Provender"
-    )
-    workers: int = speed(default_factory=lambda: os.cpu_count() or 1, ge=1, description="programs at the same time")
-
-    def identity(self) -> dict[str, object]:
-        """The kind decides no program's result; Python's version and the packages do."""
-        return identity_of(super().identity(), self.packages)
 
     def open(self) -> SandboxEngine:
         """``MissingExtra`` without the program bwrap; ``BackendError`` where it does not hold."""
@@ -46,8 +32,7 @@ class BubblewrapSandbox(BackendConfig):
 def _words(bwrap: str, scratch: Path, packages: bool) -> list[str]:
     """The command that comes before the interpreter's."""
     words = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--dev", "/dev"]
     for path in (*readable(packages), sys.prefix, str(Path(_confine.__file__).parent)):
-        if not path.startswith("/dev/"):
-            words += ["--ro-bind-try", path, path]
-    return [*words, "--bind", str(scratch), str(scratch), "--chdir", str(scratch)]
+        words += ["--dev-bind-try" if path.startswith("/dev/") else "--ro-bind-try", path, path]
+    # What bubblewrap makes to hang the mounts on lies in memory that no ceiling counts: nothing may be written there.
+    return [*words, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]

@@ -175,6 +175,18 @@ def test_10_disk_is_bounded_in_one_file_or_many(box: Sandbox) -> None:
     assert many.ended_by == "files"
 
 
+def test_10_disk_and_memory_cannot_be_filled_beside_its_own_folder(box: Sandbox) -> None:
+    folders = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr", "/etc", "/run")
+    source = (
+        f"import os\nfor folder in ({folders!r} + (os.path.dirname(os.getcwd()),)):\n"
+        "    try:\n        open(os.path.join(folder, 'x'), 'wb').write(bytes(2**20))\n        print('BREACH', folder)\n"
+        "    except OSError:\n        pass\n"
+        "open(os.devnull, 'w').write('x')\nprint(len(os.urandom(8)), len(open('/dev/urandom', 'rb').read(4)))"
+    )
+    result = ran(box, source)
+    assert result.stdout == "8 4\n", result.stderr
+
+
 def test_11_processes_do_not_multiply(box: Sandbox) -> None:
     result = ran(box, "import os\nfor _ in range(300): os.fork()\nprint('BREACH')")
     assert "BREACH" not in result.stdout
