@@ -1,8 +1,32 @@
-"""What a conversation says, as columns: roles, prompt, answer, single turns."""
+"""What a conversation says, as columns and as turns for an engine: roles, prompt, answer, single turns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import polars as pl
 
+from backends.protocols import Turn
+
+Role = Literal["system", "user", "assistant", "tool"]
+
 _LETTERS = {"system": "s", "developer": "s", "user": "u", "assistant": "a", "tool": "t", "function": "t"}
+
+
+_ROLES: Mapping[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+
+
+def as_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """A stored conversation as engines take it: roles under their common names, an unknown one speaks as the user.
+
+    >>> as_turns([{"role": "developer", "content": "Be brief."}, {"role": "human", "content": None}])
+    [Turn(role='system', content='Be brief.'), Turn(role='user', content='')]
+    """
+    return [Turn(_ROLES[_LETTERS.get(turn["role"], "u")], turn["content"] or "") for turn in messages]
+
+
+def teaches(turns: Sequence[Turn]) -> bool:
+    """Whether a conversation ends with an assistant's turn that says something, after another turn."""
+    return len(turns) > 1 and turns[-1].role == "assistant" and bool(turns[-1].content.strip())
 
 
 def roles_of(messages: str = "messages") -> pl.Expr:

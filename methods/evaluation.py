@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from backends.protocols import LLM, Reply, Request, Sampling, Sandbox, ScoreRequest, Turn
+from backends.protocols import LLM, Reply, Request, Sampling, Sandbox, ScoreRequest
+from methods.conversation import as_turns
 from methods.metrics import exact_match, rouge_l_f1, rouge_tokens
 from methods.pass_at_k import checked_metrics, drawn_for, pass_rates
 from schemas.errors import EmptyStage
@@ -121,7 +122,7 @@ def answer_losses(llm: LLM, examples: pl.DataFrame, progress: Callable[[int, str
 
 
 def _assistant_turns(messages: Sequence[Mapping[str, Any]]) -> list[ScoreRequest]:
-    turns = [Turn(turn["role"], turn["content"] or "") for turn in messages]
+    turns = as_turns(messages)
     return [
         ScoreRequest(completion=turn.content, messages=tuple(turns[:k]))
         for k, turn in enumerate(turns)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from backends.protocols import TokenLogprobs, Tuning, Turn
-from methods.conversation import content_at, roles_of
+from methods.conversation import as_turns, content_at, roles_of
 from methods.keyed import by_key, keyed_hashes
 from methods.rounding import choose, largest_remainder
 from schemas.errors import UsageError
@@ -194,7 +194,7 @@ def draw(lab: Lab, take: Mapping[str, int], rng_seed: int) -> pl.DataFrame:
 
 def conversations(frame: pl.DataFrame) -> Conversations:
     """Messages as turns, each ending with the assistant's answer."""
-    return [[Turn(turn["role"], turn["content"] or "") for turn in said] for said in frame["messages"].to_list()]
+    return [as_turns(said) for said in frame["messages"].to_list()]
 
 
 def table(runs: Sequence[Run], results: Sequence[Mapping[str, Any]], lab: Lab, weights: np.ndarray) -> pl.DataFrame:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from backends.protocols import LLM, Request, Sampling, Sandbox, Turn
+from backends.protocols import LLM, Request, Sampling, Sandbox
+from methods.conversation import as_turns
 from methods.execution import outcomes_of, source_of
 from schemas.errors import UsageError
 
@@ -56,7 +57,7 @@ def pass_rates(
     rates: list[float | None] = []
     for messages, extra in examples.select("messages", "extra").iter_rows():
         tests = unit_tests_of(extra)
-        asked = tuple(Turn(turn["role"], turn["content"] or "") for turn in messages[:-1])
+        asked = tuple(as_turns(messages[:-1]))
         if not tests or not asked:
             rates.append(None)
         else:

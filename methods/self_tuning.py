@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from backends.protocols import LLM, Turn
+from backends.protocols import LLM
+from methods.conversation import as_turns
 from methods.evaluation import EvalResult, MetricName, evaluate
 from methods.generate._guide_tasks import GuideTask, shot_turns, tasks_of
 from methods.generate._seeds import seeds_of
@@ -81,7 +82,7 @@ class SelfTuning(Method):
         if rows.is_empty():
             return using.tune.untuned()
         asked = rows.select(self._asked(rows, task))["messages"].to_list()
-        conversations = [[Turn(turn["role"], turn["content"] or "") for turn in messages] for messages in asked]
+        conversations = [as_turns(messages) for messages in asked]
         return using.tune.tuned(conversations, rng_seed=rng_seed % 2**32)
 
     def _asked(self, rows: pl.DataFrame, task: GuideTask) -> pl.Series:

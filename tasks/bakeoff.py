@@ -1,5 +1,6 @@
 """Which way to choose is worth it here? Each contender's selection trains proxies, and the target set judges them."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ import polars as pl
 
 from backends.protocols import Turn
 from methods.bakeoff import Trial, verdict_of
+from methods.conversation import as_turns, teaches
 from methods.keyed import by_key, keyed_hashes
 from methods.rank.uniform import Uniform
 from methods.select import AnySelect
@@ -18,7 +20,7 @@ from schemas.lineage import DatasetRef
 from schemas.method import Method
 from schemas.recipe import Bakeoff, Contender
 from tasks.bench import Bench, open_store
-from tasks.materialise import Work, materialise
+from tasks.materialise import Work, materialise, planned
 from tasks.rank import rank_examples
 from tasks.select import select_examples
 from tasks.stage_task import stage_task
@@ -83,7 +85,7 @@ def measure(
     def compute(work: Work) -> None:
         aim = work.store.pool(target)
         order = by_key(keyed_hashes(aim["id"], 0), aim["id"])[: how.max_target_examples]
-        goals = [turns for turns in lessons(aim[np.sort(order)]) if turns]
+        goals = lessons(aim[np.sort(order)])
         if len(goals) < 2:
             raise EmptyStage(
                 f"the target set of a bake-off needs two examples with an answer; {target} has {len(goals)}"
@@ -107,7 +109,7 @@ def trial(
 ) -> Trial:
     """One proxy: trained on what was chosen, measured on the target; remembered, so that a killed bake-off goes on."""
     rows = work.store.pool(ref)
-    taught = [turns for turns in lessons(rows) if turns]
+    taught = lessons(rows)
     if not taught:
         raise EmptyStage(f"{label} chose no example that ends with an answer, so there is nothing to train a proxy on")
     work.using.progress(number, count, f"{label}, seed {seed}")
@@ -120,8 +122,6 @@ def trial(
     }
 
     def make() -> dict[str, Any]:
-        import time
-
         started = time.perf_counter()
         session = work.using.tune.start(seed)
         epochs = float(work.using.tune.identity().get("epochs", 1.0))
@@ -152,16 +152,8 @@ def cost_of(work: Work, choice: DatasetRef) -> dict[str, Any]:
 
 
 def lessons(rows: pl.DataFrame) -> list[list[Turn]]:
-    """Conversations as the tuner takes them; an empty list for one that does not end with an answer."""
-    found: list[list[Turn]] = []
-    for messages in rows["messages"].to_list():
-        turns = [
-            Turn(t["role"] if t["role"] in ("system", "assistant", "tool") else "user", t["content"] or "")
-            for t in messages
-        ]
-        ends = len(turns) > 1 and turns[-1].role == "assistant" and turns[-1].content.strip()
-        found.append(turns if ends else [])
-    return found
+    """The conversations that a tuner can learn from or be measured on, in their order."""
+    return [turns for messages in rows["messages"].to_list() if teaches(turns := as_turns(messages))]
 
 
 def best_of(result: DatasetRef, bench: Bench) -> DatasetRef:
@@ -171,8 +163,6 @@ def best_of(result: DatasetRef, bench: Bench) -> DatasetRef:
     if manifest is None:
         if not bench.dry:
             raise MissingDataset(f"{result} is not in the store; run `provender bakeoff` again")
-        from tasks.materialise import planned
-
         step = next(one.step for one in planned[bench.run_id] if one.step.output == result)
         return dict(step.inputs)[f"{BASELINE}/0"]
     return DatasetRef.parse(manifest.summary["choices"][f"{manifest.summary['winner']}/0"])

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import polars as pl
 
 from backends.protocols import LLM, NLI, Reply, Request, ScoreRequest, Turn
+from methods.conversation import as_turns
 from methods.filter import _bsdetector as bsdetector
 from methods.filter._likelihood import Likelihood, likelihoods
 from methods.parsing import Unparsed, letter_of
@@ -130,17 +131,9 @@ def asked_of(row: Mapping[str, Any]) -> Asked:
     """An example (EXAMPLES columns) as it is asked about; what has no answer as its last turn cannot be."""
     messages = row["messages"] or []
     answered = bool(messages) and messages[-1]["role"] == "assistant"
-    before = tuple(Turn(_role(turn["role"]), turn["content"] or "") for turn in messages[:-1]) if answered else ()
+    before = tuple(as_turns(messages[:-1])) if answered else ()
     prompt = "\n\n".join(turn.content for turn in before)
     return Asked(row["id"], before, prompt, (messages[-1]["content"] or "") if answered else "")
-
-
-def _role(role: str) -> Literal["system", "user", "assistant", "tool"]:
-    match role:
-        case "system" | "user" | "assistant" | "tool":
-            return role
-        case _:
-            return "user"
 
 
 def _ask(asked: Sequence[Asked], settings: Settings, *, llm: LLM, seed: int, progress: Progress) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import ScoreRequest, Turn
+from methods.conversation import as_turns
 from methods.verdicts import keep_or_reject
 from schemas.errors import BudgetExceeded, EngineDown
 from schemas.identity import canonical_json
@@ -91,7 +92,7 @@ def with_and_without(messages: Sequence[dict[str, Any]]) -> tuple[ScoreRequest, 
     """The answer scored with its context and without; None where there is no context or nothing to score."""
     if len(messages) < 2 or not (messages[-1]["content"] or ""):
         return None
-    before = [Turn(turn["role"], turn["content"] or "") for turn in messages[:-1]]
+    before = as_turns(messages[:-1])
     answer = messages[-1]["content"]
     question = before[-1]
     if len(before) > 1:

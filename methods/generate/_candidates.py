@@ -1,5 +1,6 @@
 """Candidate answers to the pool's questions: those that the pool has, those that a model writes, or both."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
@@ -136,9 +137,9 @@ class FromCandidates(GenerateMethod):
                 account.refuse(one.text, reason, one.pedigree(reference=(question.reference or "")[-160:]))
         question.candidates = right
 
+    @abstractmethod
     def choose(self, questions: Sequence[Question], account: Account, *, using: Using) -> None:
         """Creates or refuses every candidate of these questions; a question's fate never depends on another's."""
-        raise NotImplementedError
 
     def finish(self, account: Account) -> None:
         """What can only be decided when all questions are through."""

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from backends.protocols import Turn
+from methods.conversation import as_turns
 from methods.generate._account import Account
 from methods.generate._ledger import Pedigree
 from schemas.errors import EmptyStage
@@ -105,15 +106,7 @@ def groups_of(given: Sequence[Given]) -> list[Group]:
 
 def turns_before(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
     """Stored turns as an engine wants them; a role that engines do not know speaks as the user."""
-    return tuple(Turn(_role(str(turn["role"])), str(turn["content"] or "")) for turn in messages)
-
-
-def _role(role: str) -> Literal["system", "user", "assistant", "tool"]:
-    match role:
-        case "system" | "user" | "assistant" | "tool":
-            return role
-        case _:
-            return "system" if role == "developer" else "user"
+    return tuple(as_turns(messages))
 
 
 def _fields(text: str | None) -> Mapping[str, Any]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from backends.protocols import LLM, ScoreRequest, TokenLogprobs, Turn
+from backends.protocols import LLM, ScoreRequest, TokenLogprobs
+from methods.conversation import as_turns
 from methods.sampling import CHUNK, PASSING
 from schemas.errors import BackendError, BudgetExceeded, EngineDown
 from schemas.method import Using
@@ -81,22 +82,7 @@ def tail_mean(logprobs: Sequence[float], fraction: float) -> float:
 
 
 def _given(messages: Sequence[dict[str, str]]) -> ScoreRequest:
-    return ScoreRequest(_content(messages[-1:]), tuple(_turn(turn) for turn in messages[:-1]))
-
-
-def as_turns(messages: Sequence[dict[str, str]]) -> list[Turn]:
-    """A stored conversation as engines take it."""
-    return [_turn(turn) for turn in messages]
-
-
-def _turn(turn: dict[str, str]) -> Turn:
-    """A turn in a role that engines know; any other speaks as the user, so that nothing said before is left out."""
-    content = turn.get("content") or ""
-    match turn["role"]:
-        case "system" | "assistant" | "tool" as role:
-            return Turn(role, content)
-        case _:
-            return Turn("user", content)
+    return ScoreRequest(_content(messages[-1:]), tuple(as_turns(messages[:-1])))
 
 
 def _content(last: Sequence[dict[str, str]]) -> str:

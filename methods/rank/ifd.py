@@ -25,6 +25,7 @@ class IFD(RankMethod):
     """
 
     method: Literal["ifd"] = "ifd"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"student"})
     per_example: ClassVar[bool] = True
 

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from backends.protocols import Turn
+from methods.conversation import as_turns, teaches
 from methods.keyed import by_key, keyed_hashes
-from methods.rank._scored import answers_given_prompts, as_turns
+from methods.rank._scored import answers_given_prompts
 from schemas.errors import EmptyStage
 from schemas.method import RankMethod, Using
 
@@ -38,7 +38,7 @@ class Learnability(RankMethod):
         seed = int(rng.integers(2**31))
         order = by_key(keyed_hashes(pool["id"], seed), pool["id"])[: self.tune_examples]
         shown = [as_turns(messages) for messages in pool["messages"][order].to_list()]
-        lessons = [turns for turns in shown if _teaches(turns)]
+        lessons = [turns for turns in shown if teaches(turns)]
         if not lessons:
             raise EmptyStage(f"learnability: none of {pool.height} examples ends with an answer; filter the pool first")
         tuned = using.tune.tuned(lessons, rng_seed=seed % 10_000)
@@ -61,7 +61,3 @@ def learned(before: pl.Expr, after: pl.Expr, normalize: bool) -> pl.Expr:
     """Share of the loss that is gone; 0 where there was none."""
     gone = before - after
     return pl.when(before > 0).then(gone / before).otherwise(0.0) if normalize else gone
-
-
-def _teaches(turns: list[Turn]) -> bool:
-    return len(turns) > 1 and turns[-1].role == "assistant" and bool(turns[-1].content.strip())

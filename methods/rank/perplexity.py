@@ -23,6 +23,7 @@ class Perplexity(RankMethod):
     """
 
     method: Literal["perplexity"] = "perplexity"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"student"})
 
     order: Literal["low", "high", "middle"] = Field("low", description="which perplexity comes first")

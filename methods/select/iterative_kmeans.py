@@ -7,9 +7,9 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request, Sampling, ScoreRequest, Turn
+from methods.conversation import as_turns, teaches
 from methods.keyed import keyed_uniform
 from methods.kmeans import kmeans
-from methods.rank._scored import as_turns
 from methods.rounding import largest_remainder
 from methods.sampling import sample
 from methods.select._budget import SetBudget, by_id, chosen
@@ -110,8 +110,3 @@ def reweighted(weights: np.ndarray, feedback: np.ndarray, floor: float) -> np.nd
     signal = np.maximum(np.where(known, feedback, mean), floor)
     moved = weights * signal
     return moved / moved.sum()
-
-
-def teaches(turns: list[Turn]) -> bool:
-    """Whether a conversation ends with an answer that says something."""
-    return len(turns) > 1 and turns[-1].role == "assistant" and bool(turns[-1].content.strip())

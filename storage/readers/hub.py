@@ -14,26 +14,31 @@ def read_hub(hub: HubId, spec: SourceSpec) -> Iterator[Piece]:
 
     Raises ``MissingSource`` if there is no such dataset, revision, config or split, ``UnreadableSource`` without network.
     """
+    named, offline = str(spec.path), "go online once (it is cached then), or download it and give the path"
+    found = load_split(hub, spec.split or hub.split or "train", named, offline)
+    tables: Iterator[Any] = iter(found.with_format("arrow").iter(batch_size=20_000))
+    yield from pieces((batch for table in tables for batch in table.to_batches()), spec, spec.path, 0)
+
+
+def load_split(hub: HubId, split: str, named: str, offline: str) -> Any:
+    """One split of a hub dataset at its pinned commit. ``named`` and ``offline`` are for the messages: what, and the way out.
+
+    Raises ``MissingSource`` if there is no such dataset, revision, config or split, ``UnreadableSource`` without network.
+    """
     import datasets
     import datasets.exceptions
 
-    split = spec.split or hub.split or "train"
     datasets.disable_progress_bars()
     try:
-        found: Any = datasets.load_dataset(hub.repo, hub.config, split=split, revision=hub.revision)
+        return datasets.load_dataset(hub.repo, hub.config, split=split, revision=hub.revision)
     except datasets.exceptions.DatasetNotFoundError as error:
-        raise MissingSource(f"{spec.path} is not on the hub, or not for you to see: {_short(error)}") from error
+        raise MissingSource(f"{named} is not on the hub, or not for you to see: {_short(error)}") from error
     except (ConnectionError, OSError) as error:
-        raise UnreadableSource(
-            f"{spec.path} cannot be fetched ({_short(error)}); go online once (it is cached then), or download it and give "
-            "the path"
-        ) from error
+        raise UnreadableSource(f"{named} cannot be fetched ({_short(error)}); {offline}") from error
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UnreadableSource(
-            f"{spec.path} has no split {split!r} that can be read without running its code: {_short(error)}"
+        raise MissingSource(
+            f"{named} has no split {split!r} that can be read without running its code: {_short(error)}"
         ) from error
-    tables: Iterator[Any] = iter(found.with_format("arrow").iter(batch_size=20_000))
-    yield from pieces((batch for table in tables for batch in table.to_batches()), spec, spec.path, 0)
 
 
 def _short(error: Exception) -> str:
