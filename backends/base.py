@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from schemas.union import one_of
+
 #: Marks a field that never changes the output: ``device: str = Field("auto", json_schema_extra=SPEED)``.
 #: Batch sizes, concurrency, devices, time-outs, prices, addresses and names of environment variables are such fields.
 SPEED: Any = {"speed": True}
@@ -42,3 +44,8 @@ class BackendConfig(BaseModel):
 def _is_speed(field: FieldInfo) -> bool:
     extra = field.json_schema_extra
     return isinstance(extra, Mapping) and bool(extra.get("speed"))
+
+
+def any_of(package: str) -> Any:
+    """The union of a folder's backends for pydantic fields: its file names are the choices; a module without is a helper."""
+    return one_of(package, BackendConfig, "backend", helpers=True)

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from backends.base import BackendConfig
-from backends.union import backends_in, one_of, tag_of
+from backends.base import BackendConfig, any_of
 
 if TYPE_CHECKING:  # what callers rely on
     AnyLLM = BackendConfig
@@ -13,11 +12,9 @@ if TYPE_CHECKING:  # what callers rely on
     AnyTune = BackendConfig
     AnySandbox = BackendConfig
 else:
-    AnyLLM = one_of("backends.llm")
-    AnyEmbed = one_of("backends.embed")
-    AnyTrain = one_of("backends.train")
-    AnyNLI = one_of("backends.nli")
-    AnyTune = one_of("backends.tune")
-    AnySandbox = one_of("backends.sandbox")
-
-__all__ = ["AnyEmbed", "AnyLLM", "AnyNLI", "AnySandbox", "AnyTrain", "AnyTune", "backends_in", "tag_of"]
+    AnyLLM = any_of("backends.llm")
+    AnyEmbed = any_of("backends.embed")
+    AnyTrain = any_of("backends.train")
+    AnyNLI = any_of("backends.nli")
+    AnyTune = any_of("backends.tune")
+    AnySandbox = any_of("backends.sandbox")

@@ -1,14 +1,13 @@
 """What `provender methods` lists: every member of every folder's union, from its own docstring and fields."""
 
-import importlib
 import inspect
 from typing import Any
 
 from pydantic import BaseModel
 
-from methods.union import methods_in, tag_of
 from schemas import method as base
 from schemas.errors import UsageError
+from schemas.union import members_in, tag_of
 
 STAGES = {
     "generate": base.GenerateMethod,
@@ -57,9 +56,7 @@ def described(name: str | None = None) -> list[MethodDescription]:
 def all_methods() -> list[tuple[str, type[base.Method]]]:
     """(stage, class) of every method."""
     return [
-        (stage, kind)
-        for stage, parent in STAGES.items()
-        for kind in methods_in(importlib.import_module(f"methods.{stage}").__name__, parent)
+        (stage, kind) for stage, parent in STAGES.items() for kind in members_in(f"methods.{stage}", parent, "method")
     ]
 
 
@@ -77,7 +74,7 @@ def _describe(stage: str, kind: type[base.Method]) -> MethodDescription:
     ]
     return MethodDescription(
         stage=stage,
-        name=tag_of(kind),
+        name=tag_of(kind, "method"),
         summary=doc.splitlines()[0] if doc else "",
         doc=doc,
         needs=sorted(kind.needs),

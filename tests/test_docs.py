@@ -11,9 +11,9 @@ from typer.main import get_command
 
 from cli.main import app
 from cli.methods import all_methods, methods_markdown
-from methods.union import tag_of
 from schemas import errors
 from schemas.recipe import load_recipe
+from schemas.union import tag_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -25,7 +25,7 @@ def test_methods_page_is_generated_from_the_methods() -> None:
     assert page == methods_markdown() + "\n", "run: python -m cli.methods > docs/methods.md"
 
 
-@pytest.mark.parametrize("kind", [k for _, k in all_methods()], ids=lambda k: f"{k.stage}/{tag_of(k)}")
+@pytest.mark.parametrize("kind", [k for _, k in all_methods()], ids=lambda k: f"{k.stage}/{tag_of(k, 'method')}")
 def test_every_method_names_its_paper_and_explains_its_fields(kind: type) -> None:
     assert "Paper:" in (kind.__doc__ or "")
     silent = [n for n, f in kind.model_fields.items() if n != "method" and not f.description]  # type: ignore[attr-defined]

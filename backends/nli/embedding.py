@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from backends.base import BackendConfig
+from backends.base import BackendConfig, any_of
 from backends.protocols import Embedder
-from backends.union import one_of
 
 if TYPE_CHECKING:
     AnyEmbed = BackendConfig
 else:
-    AnyEmbed = one_of("backends.embed")  # by name: a new file in backends/embed is a choice here too
+    AnyEmbed = any_of("backends.embed")  # by name: a new file in backends/embed is a choice here too
 
 SUBSTITUTE = "cosine of embeddings instead of an NLI model: sees topic and wording, not contradiction"
 

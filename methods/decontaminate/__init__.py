@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import DecontaminateMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyDecontaminate = DecontaminateMethod  # what callers rely on
 else:
-    AnyDecontaminate = one_of(__name__, DecontaminateMethod)
+    AnyDecontaminate = one_of(__name__, DecontaminateMethod, "method")

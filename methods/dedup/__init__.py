@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import DedupMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyDedup = DedupMethod  # what callers rely on
 else:
-    AnyDedup = one_of(__name__, DedupMethod)
+    AnyDedup = one_of(__name__, DedupMethod, "method")

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import FilterMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyFilter = FilterMethod  # what callers rely on
 else:
-    AnyFilter = one_of(__name__, FilterMethod)
+    AnyFilter = one_of(__name__, FilterMethod, "method")

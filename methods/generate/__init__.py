@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import GenerateMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyGenerate = GenerateMethod  # what callers rely on
 else:
-    AnyGenerate = one_of(__name__, GenerateMethod)
+    AnyGenerate = one_of(__name__, GenerateMethod, "method")

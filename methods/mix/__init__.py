@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import MixMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyMix = MixMethod  # what callers rely on
 else:
-    AnyMix = one_of(__name__, MixMethod)
+    AnyMix = one_of(__name__, MixMethod, "method")

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import RankMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnyRank = RankMethod  # what callers rely on
 else:
-    AnyRank = one_of(__name__, RankMethod)
+    AnyRank = one_of(__name__, RankMethod, "method")

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from methods.union import one_of
 from schemas.method import SelectMethod
+from schemas.union import one_of
 
 if TYPE_CHECKING:
     AnySelect = SelectMethod  # what callers rely on
 else:
-    AnySelect = one_of(__name__, SelectMethod)
+    AnySelect = one_of(__name__, SelectMethod, "method")

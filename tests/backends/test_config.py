@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from backends.base import BackendConfig, speed
-from backends.config import AnyEmbed, AnyLLM, AnyTrain, backends_in
+from backends.config import AnyEmbed, AnyLLM, AnyTrain
+from schemas.union import members_in
 
 
 class Box(BaseModel):
@@ -58,7 +59,7 @@ def member(name: str, tag: str) -> str:
     ("files", "problem"),
     [
         ({"a.py": member("A", "x"), "b.py": member("B", "x")}, "both claim backend: x"),
-        ({"a.py": member("A", "x") + member("B", "y")}, "defines 2 backend configs"),
+        ({"a.py": member("A", "x") + member("B", "y")}, "defines 2 BackendConfigs"),
         ({"a.py": "class A(BackendConfig):\n    backend: str = 'a'\n    def open(self): return 1\n"}, "Literal"),
         ({"a.py": "VALUE = 1\n"}, "holds no backend"),
     ],
@@ -74,7 +75,7 @@ def test_folders_that_are_no_union_fail_loudly(
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
         with pytest.raises(TypeError, match=problem):
-            backends_in("made_backends")
+            members_in("made_backends", BackendConfig, "backend", helpers=True)
     finally:
         for name in [name for name in sys.modules if name.startswith("made_backends")]:
             del sys.modules[name]
