@@ -79,8 +79,7 @@ def opened(handle: Any, kind: str, limits: dict[str, Any], report: Any, at: list
         file = pq.ParquetFile(
             source, pre_buffer=False, thrift_string_size_limit=64 << 20, thrift_container_size_limit=10_000_000
         )
-        names = [name.split(".", 1)[0] for name in file.schema_arrow.names]
-        check(names, file.metadata.num_columns, file.metadata.num_rows, limits, report)
+        check(file.schema_arrow.names, file.metadata.num_columns, file.metadata.num_rows, limits, report)
         for group in range(file.num_row_groups):
             at[0] = f"row group {group + 1} of {file.num_row_groups}"
             claimed = file.metadata.row_group(group)
