@@ -24,7 +24,7 @@ Against = Annotated[
 Methods = Annotated[
     list[str], typer.Option("--method", "-m", help="A decontaminate method; repeatable, applied in turn.")
 ]
-Judge = Annotated[str | None, typer.Option("--judge", help="YAML of the LLM that judges; --llm if absent.")]
+Judge = Annotated[str | None, typer.Option("--judge", help="The LLM that judges, as for --llm; --llm if absent.")]
 Reviewed = Annotated[
     str, typer.Argument(help="A tag or ref: a decontaminate step, or anything made from one.", show_default=False)
 ]

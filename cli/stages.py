@@ -12,8 +12,10 @@ Input = Annotated[str, typer.Argument(help="A tag, a ref, or a file or folder of
 Method = Annotated[str, typer.Option("--method", "-m", help="The method; `provender methods` lists them.")]
 Fields = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the method; repeatable.")]
 Tag = Annotated[str | None, typer.Option("--tag", help="Name for the result.")]
-LLM = Annotated[str | None, typer.Option("--llm", help="YAML of an LLM backend, or a model for `transformers`.")]
-Embed = Annotated[str | None, typer.Option("--embed", help="YAML of an embedding backend, or a model's name.")]
+LLM = Annotated[str | None, typer.Option("--llm", help="A model for `transformers`, a backend, a YAML file, or YAML.")]
+Embed = Annotated[
+    str | None, typer.Option("--embed", help="An embedding backend (`static`), a model, a YAML file, or YAML.")
+]
 Seed = Annotated[int, typer.Option("--rng-seed", help="Random seed.")]
 Plainly = Annotated[bool, typer.Option("--without-prefect", help="As plain functions, without orchestration.")]
 
@@ -107,7 +109,7 @@ def mix(
         str | None, typer.Option("--target", help="What the mixture is to do well on: tag, ref or file; for methods that measure.")
     ] = None,
     tune: Annotated[
-        str, typer.Option("--tune", help="YAML of a tuning backend, or a model for `torch`; for methods that measure.")
+        str, typer.Option("--tune", help="A model for `torch`, a backend, a YAML file, or YAML; for methods that measure.")
     ] = "sprout",
     tag: Tag = None, rng_seed: Seed = 0,
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
@@ -281,21 +283,12 @@ def method_of(stage: str, name: str, fields: list[str]) -> Any:
 
 
 def backends_of(llm: str | None, embed: str | None, judge: str | None = None, tune: str | None = None) -> Any:
-    """The engines that were named: YAML, or a model for the usual backend."""
+    """The engines that were named, see ``engine_named``."""
+    from cli.engine_named import engine_named
     from schemas.recipe import BackendChoices
-    from schemas.safe_yaml import load_yaml
 
-    chosen: dict[str, Any] = {}
-    usual = (
-        ("llm", llm, "transformers"),
-        ("judge", judge, "transformers"),
-        ("embed", embed, "sentence-transformers"),
-        ("tune", tune, "torch"),
-    )
-    for key, text, backend in usual:
-        if text is not None:
-            value, _ = load_yaml(text, what=f"--{key}")
-            chosen[key] = value if isinstance(value, dict) else {"backend": backend, "model": text}
+    named = {"llm": llm, "judge": judge, "embed": embed, "tune": tune}
+    chosen = {role: engine_named(role, text) for role, text in named.items() if text is not None}
     return build(BackendChoices, chosen, [], "backends")
 
 

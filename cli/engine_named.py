@@ -1,0 +1,56 @@
+"""What ``--llm``, ``--embed``, ``--judge`` and ``--tune`` may say: a backend's name, a model, YAML, or a YAML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+#: The backend that is meant where only a model was named.
+USUAL: Mapping[str, str] = {
+    "llm": "transformers",
+    "judge": "transformers",
+    "embed": "sentence-transformers",
+    "tune": "torch",
+}
+_FOLDERS: Mapping[str, str] = {"judge": "llm"}
+
+
+def engine_named(role: str, text: str) -> dict[str, Any]:
+    """The engine's mapping as a recipe would write it under ``backends: <role>:``.
+
+    ``static`` (a backend) is ``{backend: static}``; ``engine.yaml`` is read: one engine, or a recipe whose ``backends``
+    name one for this role; ``{backend: …}`` is YAML; anything else is a model for the usual backend. Raises
+    ``UsageError`` for a file that is not there or has no such engine, ``RecipeError`` for broken YAML.
+    """
+    from schemas.safe_yaml import load_yaml
+
+    if text.lower().endswith((".yaml", ".yml")):
+        return _of_file(role, Path(text))
+    if text in backends_of_role(role):
+        return {"backend": text}
+    value, _ = load_yaml(text, what=f"--{role}")
+    return value if isinstance(value, dict) else {"backend": USUAL[role], "model": text}
+
+
+def backends_of_role(role: str) -> tuple[str, ...]:
+    """Names of the backends that can play a role."""
+    from backends.base import BackendConfig
+    from schemas.union import members_in, tag_of
+
+    found = members_in(f"backends.{_FOLDERS.get(role, role)}", BackendConfig, "backend", helpers=True)
+    return tuple(tag_of(one, "backend") for one in found)
+
+
+def _of_file(role: str, path: Path) -> dict[str, Any]:
+    from schemas.errors import UsageError
+    from schemas.safe_yaml import load_yaml
+
+    if not path.is_file():
+        raise UsageError(f"--{role} {path}: there is no such file; give a YAML file, a backend or a model")
+    value, _ = load_yaml(path)
+    for key in ("backends", role):
+        if isinstance(value, dict) and "backend" not in value and key in value:
+            value = value[key]
+    if not isinstance(value, dict) or "backend" not in value:
+        choices = ", ".join(backends_of_role(role))
+        raise UsageError(f"--{role} {path}: the file names no {role}; it needs a line `backend:` ({choices})")
+    return value
