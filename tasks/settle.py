@@ -87,11 +87,15 @@ def at_rest(
 
 
 def put_edits(work: Work, pool: pl.DataFrame, positions: pl.DataFrame, edits: pl.DataFrame) -> None:
-    """Write edited examples: new id and content, everything else from the example they replace, and a link to it."""
+    """Write edited examples: new id and content, everything else from the example they replace, and a link to it.
+
+    A preference example whose new answer is its other one has the two exchanged: see `other_answers`.
+    """
     identity = dict(work.step.method)
     old = pool[edits["at"].to_numpy()]
     ids = [created_id(identity, [parent], 0) for parent in old["id"]]
     new = old.with_columns(pl.Series("id", ids, dtype=pl.Binary), edits["successor"].alias("messages"))
+    new = new.with_columns(pl.Series("worse", other_answers(old, edits["successor"]), dtype=old.schema["worse"]))
     new = new.with_columns(content_hashes(new).alias("content_hash")).select(*EXAMPLES)
     work.draft.put("examples", new)
     where = positions[edits["at"].to_numpy()]
@@ -107,6 +111,18 @@ def put_edits(work: Work, pool: pl.DataFrame, positions: pl.DataFrame, edits: pl
             }
         ),
     )
+
+
+def other_answers(old: pl.DataFrame, successors: pl.Series) -> list[list[dict[str, Any]] | None]:
+    """What ``worse`` becomes: as it was, but where the edited conversation ends with it, the turns it took the place of."""
+    found: list[list[dict[str, Any]] | None] = []
+    for messages, worse, now in zip(
+        old["messages"].to_list(), old["worse"].to_list(), successors.to_list(), strict=True
+    ):
+        before = len(now) - len(worse or ())
+        taken = bool(worse) and now[before:] == worse and now[:before] == messages[:before]
+        found.append(messages[before:] if taken else worse)
+    return found
 
 
 def calls_in(evidence: pl.Series) -> pl.Series:
