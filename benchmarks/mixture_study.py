@@ -50,6 +50,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "skill-it": {"method": "skill-it", "eta": 2.0},
     "doremi": {"method": "doremi"},
     "odm": {"method": "odm"},
+    "data-mixing-laws": {"method": "data-mixing-laws"},
+    "autoscale": {"method": "autoscale"},
+    "aioli": {"method": "aioli"},
 }
 TUNER = {"backend": "torch", "model": "sprout", "learning_rate": 1e-3, "max_tokens": 128, "threads": 1}
 
