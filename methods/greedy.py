@@ -15,37 +15,43 @@ _SAMPLE = 2048  # columns that the threshold of a row's neighbours is guessed fr
 
 
 def k_center(
-    rows: np.ndarray, count: int, progress: Callable[[int], None] | None = None
+    rows: np.ndarray, budget: float, progress: Callable[[int], None] | None = None, costs: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of ``count`` rows, each the farthest from those before it, and each row's distance to the nearest kept.
+    """Positions of rows, each the farthest from those before it, and each row's distance to the nearest kept.
 
-    Starts with the row nearest to the mean. Distances are Euclidean between unit rows. The largest distance is at most
-    twice the best possible. Paper: Gonzalez 1985, https://doi.org/10.1016/0304-3975(85)90224-5
+    Goes on until the next row's cost (1 each by default) no longer fits ``budget``. Starts with the row nearest to the
+    mean. Distances are Euclidean between unit rows; infinite where nothing fits. The largest distance is at most twice
+    the best possible for as many rows. Paper: Gonzalez 1985, https://doi.org/10.1016/0304-3975(85)90224-5
     """
     n = len(rows)
-    count = min(count, n)
-    chosen = np.empty(count, dtype=np.int64)
+    price = np.ones(n) if costs is None else costs
+    least = max(1.0, float(price.min(initial=np.inf)))
+    chosen: list[int] = []
     nearest = np.full(n, -np.inf, dtype=np.float32)  # largest cosine to a kept row; the smallest of these is farthest
-    if not count:
-        return chosen, np.zeros(n)
-    at = int((rows @ rows.mean(axis=0)).argmax())
-    ahead = np.array([at])
-    near, place = rows[ahead] @ rows.T, {at: 0}
-    for step in range(count):
+    left = float(budget)
+    at = int((rows @ rows.mean(axis=0)).argmax()) if n else 0
+    near, place = np.empty((0, n), dtype=np.float32), dict[int, int]()
+    for step in range(n):
+        if price[at] > left:
+            break
         if at not in place:
             # The farthest rows of now are the likely centers of the next steps: one product instead of one a step.
-            width = min(_AHEAD, count - step, n)
+            width = min(_AHEAD, int(left // least), n) if step else 1
+            width = max(1, width)
             ahead = np.argpartition(nearest, width - 1)[:width] if width < n else np.arange(n)
             ahead = ahead if at in ahead else np.append(ahead[:-1], at)
             near, place = rows[ahead] @ rows.T, {int(row): i for i, row in enumerate(ahead)}
-        chosen[step] = at
+        chosen.append(at)
+        left -= float(price[at])
         np.maximum(nearest, near[place[at]], out=nearest)
         nearest[at] = np.inf
         at = int(nearest.argmin())
         if progress and step % 256 == 255:
             progress(step + 1)
+    if not chosen:
+        return np.empty(0, dtype=np.int64), np.full(n, np.inf)
     cosine = np.where(np.isinf(nearest), 1.0, nearest)
-    return chosen, np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosine.astype(np.float64)))
+    return np.array(chosen, dtype=np.int64), np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosine.astype(np.float64)))
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,12 @@ def _largest(near: np.ndarray, k: int) -> np.ndarray:
     return best
 
 
-def facility_location(graph: Graph, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of ``count`` rows that leave every row near a kept one, and the gain of each when it was taken.
+def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of rows that leave every row near a kept one, and the gain of each when it was taken.
 
-    Lazy greedy on the sum over rows of the similarity to the nearest kept neighbour in the graph; at least 1 - 1/e of the
-    best on that graph. Paper: Minoux 1978, https://doi.org/10.1007/BFb0006528
+    Goes on until the next row's cost (1 each by default) no longer fits ``budget``. Lazy greedy on the sum over rows of
+    the similarity to the nearest kept neighbour in the graph; for rows of equal cost at least 1 - 1/e of the best on that
+    graph. Paper: Minoux 1978, https://doi.org/10.1007/BFb0006528
     """
     n, k = graph.other.shape
     # Who is served by a candidate: the rows that have it among their neighbours.
@@ -122,31 +129,38 @@ def facility_location(graph: Graph, count: int) -> tuple[np.ndarray, np.ndarray]
     heapq.heapify(queue)
     chosen: list[int] = []
     won: list[float] = []
-    while queue and len(chosen) < min(count, n):
+    price, left = np.ones(n) if costs is None else costs, float(budget)
+    while queue and left > 0:
         stale, row = heapq.heappop(queue)
         here = slice(first[row], first[row + 1])
         gain = float(np.maximum(likeness[here] - covered[served[here]], 0.0).sum())
         if queue and (-gain, row) > queue[0] and gain < -stale:
             heapq.heappush(queue, (-gain, row))
             continue
+        if price[row] > left:
+            break
+        left -= float(price[row])
         np.maximum.at(covered, served[here], likeness[here])
         chosen.append(row)
         won.append(gain)
     return np.array(chosen, dtype=np.int64), np.array(won)
 
 
-def apart(rows: np.ndarray, most: float, count: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Walk the rows in order and keep each whose cosine to every kept row is at most ``most``, until ``count`` are kept.
+def apart(
+    rows: np.ndarray, most: float, budget: float = np.inf, costs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Walk the rows in order and keep each whose cosine to every kept row is at most ``most``.
 
-    Returns positions kept; for every row the largest cosine to a row kept before it (-inf for none, NaN for rows that were
-    not looked at), and that row's position (-1 for none). The same as one row at a time.
+    Goes on until the cost of the next one to keep (1 each by default) no longer fits ``budget``. Returns positions kept;
+    for every row the largest cosine to a row kept before it (-inf for none, NaN for rows that were not looked at), and
+    that row's position (-1 for none). The same as one row at a time.
     """
     n = len(rows)
-    limit = n if count is None else count
+    price, left = np.ones(n) if costs is None else costs, float(budget)
     kept: list[int] = []
     nearest, whom = np.full(n, np.nan), np.full(n, -1, dtype=np.int64)
     for start in range(0, n, _BLOCK):
-        if len(kept) >= limit:
+        if left <= 0:
             break
         part = rows[start : start + _BLOCK]
         best, who = np.full(len(part), -np.inf), np.full(len(part), -1, dtype=np.int64)
@@ -159,12 +173,16 @@ def apart(rows: np.ndarray, most: float, count: int | None = None) -> tuple[np.n
             best[better], who[better] = value[better], some[at[better]]
         among = part @ part.T
         for i in range(len(part)):
-            if len(kept) >= limit:
+            if left <= 0:
                 break
             nearest[start + i], whom[start + i] = best[i], who[i]
             if best[i] > most:
                 continue
+            if price[start + i] > left:
+                left = 0.0
+                break
             kept.append(start + i)
+            left -= float(price[start + i])
             later = among[i, i + 1 :]
             better = later > best[i + 1 :]
             best[i + 1 :][better], who[i + 1 :][better] = later[better], start + i

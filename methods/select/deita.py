@@ -21,7 +21,8 @@ class Deita(SetBudget):
     """Walks the ranking from the top and keeps an example unless its cosine to a kept one is above ``max_similarity``.
 
     Score: that of the ranking. What is passed over names the kept example it resembles. Two kept examples are never more
-    alike than the limit. A larger budget keeps everything that a smaller one keeps.
+    alike than the limit. A larger budget keeps everything that a smaller one keeps; a token budget stops at the first that
+    does not fit.
 
     Paper: Liu et al. 2024, What makes good data for alignment (DEITA), https://arxiv.org/abs/2312.15685, repr filter; as
     for batches of one, where the official code also compares with rejected members of a batch.
@@ -50,7 +51,8 @@ class Deita(SetBudget):
         order = ranked(pool, ranking)
         at = order["row"].to_numpy().astype(np.int64)
         rows = embedded(pool[at], self.on, using)
-        kept, nearest, whom = apart(rows, self.max_similarity, self.room(pool.height))
+        purse = self.purse(pool[at])
+        kept, nearest, whom = apart(rows, self.max_similarity, purse.total, purse.cost)
         score = np.full(pool.height, np.nan)
         score[at] = order["score"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         ids = pool["id"].to_list()

@@ -16,7 +16,8 @@ class FacilityLocation(SetBudget):
     """Each example taken adds the most similarity between the pool and what is kept (a medoid of what is still uncovered).
 
     Similarity is the cosine, not below 0, over each example's ``neighbors`` nearest; what is farther counts as 0. Score:
-    the gain when an example was taken; null for the others. A larger budget keeps everything that a smaller one keeps.
+    the gain when an example was taken; null for the others. A larger budget keeps everything that a smaller one keeps;
+    a token budget stops at the first that does not fit.
 
     Paper: Wei, Iyer & Bilmes 2015, Submodularity in data subset selection, https://proceedings.mlr.press/v37/wei15.html;
     used by Superfiltering.D, https://arxiv.org/abs/2402.00530
@@ -34,7 +35,8 @@ class FacilityLocation(SetBudget):
         order = by_id(pool)
         rows = embedded(pool[order], self.on, using)
         graph = nearest_graph(rows, self.neighbors, lambda done: using.progress(done, len(rows), "neighbours"))
-        kept, gain = facility_location(graph, self.room(pool.height))
+        purse = self.purse(pool[order])
+        kept, gain = facility_location(graph, purse.total, purse.cost)
         score = np.full(pool.height, np.nan)
         score[order[kept]] = gain
         return chosen(pool, order[kept], score)

@@ -12,7 +12,7 @@ from methods.keyed import keyed_uniform
 from methods.kmeans import kmeans
 from methods.rounding import largest_remainder
 from methods.sampling import sample
-from methods.select._budget import SetBudget, by_id, chosen
+from methods.select._budget import SetBudget, by_id, chosen, shared_out
 from methods.vectors import On, embedded
 from schemas.method import Using
 
@@ -52,17 +52,24 @@ class IterativeKmeans(SetBudget):
         count = self.clusters or max(1, round((len(rows) / 2) ** 0.5))
         label = kmeans(rows, count, np.random.default_rng(seed)).label
         talks = [as_turns(messages) for messages in ordered["messages"].to_list()]
-        room = self.room(pool.height)
+        purse = self.purse(ordered)
         key = keyed_uniform(ordered["id"], seed)
         weights = np.ones(int(label.max()) + 1 if len(label) else 1)
         when = np.full(pool.height, np.nan)
         for number in range(self.rounds):
             using.progress(number, self.rounds, "rounds")
-            part = room * (number + 1) // self.rounds - room * number // self.rounds
+            spent = float(purse.cost[~np.isnan(when)].sum())
+            part = (
+                int(purse.total) * (number + 1) // self.rounds - spent
+            )  # what earlier rounds could not spend included
             left = [np.flatnonzero((label == c) & np.isnan(when)) for c in range(len(weights))]
-            budgets = largest_remainder(weights.tolist(), part, [len(rows_) for rows_ in left])
+            left = [members[np.argsort(key[members], kind="stable")] for members in left]
+            if self.budget_tokens is None:
+                budgets = largest_remainder(weights.tolist(), int(part), [len(members) for members in left])
+            else:
+                budgets = shared_out(weights.tolist(), part, [purse.cost[members] for members in left])
             for members, budget in zip(left, budgets, strict=True):
-                when[members[np.argsort(key[members], kind="stable")[:budget]]] = number
+                when[members[:budget]] = number
             if number + 1 < self.rounds:
                 weights = reweighted(weights, self._feedback(talks, label, when, len(weights), using), self.floor)
         score = np.full(pool.height, np.nan)

@@ -16,7 +16,8 @@ class KCenter(SetBudget):
     """Each example taken is the one farthest from all taken before; the first is the one nearest to the mean.
 
     Score: minus the distance to the nearest kept example, 0 for kept ones (Euclidean between unit vectors, 0 to 2). A
-    larger budget keeps everything that a smaller one keeps. Outliers come early: clean the pool first.
+    larger budget keeps everything that a smaller one keeps; a token budget stops at the first that does not fit. Outliers
+    come early: clean the pool first.
 
     Paper: Sener & Savarese 2018, https://arxiv.org/abs/1708.00489; greedy: Gonzalez 1985.
     """
@@ -31,8 +32,11 @@ class KCenter(SetBudget):
         """See `SelectMethod`; draws no number."""
         order = by_id(pool)
         rows = embedded(pool[order], self.on, using)
-        room = self.room(pool.height)
-        kept, distance = k_center(rows, room, lambda done: using.progress(done, room, "centers"))
+        purse = self.purse(pool[order])
+        most = min(pool.height, int(purse.total // max(1.0, purse.cost.min(initial=np.inf))))
+        kept, distance = k_center(
+            rows, purse.total, lambda done: using.progress(done, max(done, most), "centers"), purse.cost
+        )
         score = np.empty(pool.height)
-        score[order] = -distance
+        score[order] = np.where(np.isfinite(distance), -distance, np.nan)
         return chosen(pool, order[kept], score)

@@ -9,7 +9,7 @@ from pydantic import Field
 from methods.keyed import keyed_uniform
 from methods.kmeans import kmeans
 from methods.rounding import largest_remainder
-from methods.select._budget import SetBudget, by_id, chosen
+from methods.select._budget import SetBudget, by_id, chosen, shared_out
 from methods.vectors import On, embedded
 from schemas.errors import UsageError
 from schemas.method import Using
@@ -23,7 +23,8 @@ class KMQ(SetBudget):
     the ranking could not score, which is taken last.
 
     Paper: Yu et al. 2024, Diversify and conquer, https://arxiv.org/abs/2409.11378 (kMQ). Departures: probabilities are
-    proportional to quality, not to its softmax, and budgets sum to the budget by largest remainder.
+    proportional to quality, not to its softmax, and budgets sum to the budget by largest remainder. Of a token budget each
+    cluster gets its share of the pool's tokens.
     """
 
     method: Literal["kmq"] = "kmq"
@@ -50,12 +51,15 @@ class KMQ(SetBudget):
         quality = _quality(scores.cast(pl.Float64).to_numpy()[order], self.weights)
         key = np.log(np.clip(keyed_uniform(pool["id"][order], seed + 1), 1e-300, 1.0)) / np.maximum(quality, 1e-12)
         key[np.isnan(quality)] = -np.inf
-        names, sizes = np.unique(label, return_counts=True)
-        budgets = largest_remainder(sizes.astype(float).tolist(), self.room(pool.height), sizes.tolist())
-        kept: list[int] = []
-        for name, budget in zip(names, budgets, strict=True):
-            members = np.flatnonzero(label == name)
-            kept += members[np.argsort(-key[members], kind="stable")[:budget]].tolist()
+        purse = self.purse(pool[order])
+        groups = [np.flatnonzero(label == name) for name in np.unique(label)]
+        groups = [members[np.argsort(-key[members], kind="stable")] for members in groups]
+        worth = [float(purse.cost[members].sum()) for members in groups]  # a cluster's share of the pool
+        if self.budget_tokens is None:
+            budgets = largest_remainder(worth, int(purse.total), [len(members) for members in groups])
+        else:
+            budgets = shared_out(worth, purse.total, [purse.cost[members] for members in groups])
+        kept = [int(i) for members, budget in zip(groups, budgets, strict=True) for i in members[:budget]]
         score = np.full(pool.height, np.nan)
         score[order] = np.where(np.isinf(key), np.nan, key)
         evidence = {int(order[i]): {"cluster": int(label[i])} for i in range(len(order))}

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from methods.rounding import largest_remainder
+from methods.select._budget import fitting, shared_out, tokens_of
 from methods.select._cut import OVER_BUDGET, UNSCORED, ranked, settled, verdicts
 from schemas.errors import UsageError
 from schemas.lineage import Rule
@@ -17,9 +18,10 @@ from schemas.method import SelectMethod, Using
 class Quota(SelectMethod):
     """The best examples of each source: fixed counts per source, or shares of one budget.
 
-    With ``keep_examples`` each source gets its share (``shares``, by default equal ones); what a small source cannot
-    fill goes to the others in proportion. With ``quotas`` a source gives at most its count, and a source that is not
-    named gives ``others``. Ties by id. Score: that of the ranking.
+    With ``keep_examples`` or ``budget_tokens`` each source gets its share (``shares``, by default equal ones); what a small
+    source cannot fill goes to the others in proportion. With ``quotas`` a source gives at most its count, in examples or
+    tokens, and a source that is not named gives ``others``. Tokens are estimated as UTF-8 bytes / 4, and 4 for each turn;
+    a quota of tokens stops at the first example that does not fit. Ties by id. Score: that of the ranking.
 
     Paper: none, baseline. Over a `uniform` ranking this is the balanced random baseline.
     """
@@ -27,19 +29,28 @@ class Quota(SelectMethod):
     method: Literal["quota"] = "quota"
 
     keep_examples: int | None = Field(None, gt=0, description="how many examples to keep in all")
+    budget_tokens: int | None = Field(
+        None, gt=0, description="how many tokens to keep in all, instead of keep_examples"
+    )
     shares: dict[str, float] = Field({}, description="share of the budget per source; empty = equal shares for all")
-    quotas: dict[str, int] | None = Field(None, description="most examples per source, instead of keep_examples")
-    others: int = Field(0, ge=0, description="with quotas: most examples of a source that is not named")
+    quotas: dict[str, int] | None = Field(None, description="most per source, instead of a budget for all")
+    others: int = Field(0, ge=0, description="with quotas: most of a source that is not named")
+    quota_unit: Literal["examples", "tokens"] = Field("examples", description="what quotas and others count")
     drop_unscored: bool = Field(False, description="drop what the ranking could not score even where there is room")
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Quota":
-        if (self.keep_examples is None) == (self.quotas is None):
-            raise ValueError("give either keep_examples (with shares) or quotas")
+        given = [n for n in ("keep_examples", "budget_tokens", "quotas") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of keep_examples, budget_tokens (with shares) and quotas, not {' and '.join(given) or 'none'}"
+            )
         if self.shares and self.quotas is not None:
-            raise ValueError("shares divide keep_examples; quotas are counts already")
+            raise ValueError("shares divide keep_examples or budget_tokens; quotas are counts already")
+        if self.quota_unit == "tokens" and self.quotas is None:
+            raise ValueError("quota_unit says what quotas count; there are none")
         if any(count < 0 for count in (self.quotas or {}).values()):
-            raise ValueError("a quota is a count of examples, 0 or more")
+            raise ValueError("a quota is a count, 0 or more")
         if self.shares and (min(self.shares.values()) < 0 or not 0 < sum(self.shares.values()) < float("inf")):
             raise ValueError("shares are 0 or more, finite, and not all 0")
         return self
@@ -56,22 +67,30 @@ class Quota(SelectMethod):
         """See `SelectMethod`; draws no number. Raises ``UsageError`` for a source that the pool does not have."""
         order = ranked(pool, ranking)
         eligible = order.filter(pl.col("score").is_not_null()) if self.drop_unscored else order
-        sizes = {str(s): n for s, n in eligible.group_by("source").len().sort("source").iter_rows()}
         known = set(pool["source"].unique())
         unknown = sorted((set(self.shares) | set(self.quotas or {})) - known)
         if unknown:
             raise UsageError(f"quota names the source {unknown[0]!r}; the pool has {', '.join(sorted(known))}")
-        room = pl.DataFrame(
-            {"source": list(sizes), "room": list(self._room(sizes).values())}, {"source": pl.String, "room": pl.Int64}
+        queues = {
+            str(name): part["row"].to_numpy()
+            for (name,), part in sorted(
+                eligible.group_by("source", maintain_order=True), key=lambda one: str(one[0][0])
+            )
+        }  # positions of the rows of each source, best first
+        kept = [rows[:room] for rows, room in zip(queues.values(), self._room(pool, queues), strict=True)]
+        return verdicts(
+            pool, order, np.concatenate(kept or [np.empty(0, dtype=np.int64)]), drop_unscored=self.drop_unscored
         )
-        place = pl.int_range(pl.len()).over("source")  # within its source, best first
-        kept = eligible.join(room, on="source", maintain_order="left").filter(place < pl.col("room"))
-        return verdicts(pool, order, kept["row"].to_numpy(), drop_unscored=self.drop_unscored)
 
-    def _room(self, sizes: dict[str, int]) -> dict[str, int]:
-        """Examples that each source may give."""
+    def _room(self, pool: pl.DataFrame, queues: dict[str, np.ndarray]) -> list[int]:
+        """Examples that each source gives."""
+        in_tokens = self.budget_tokens is not None or self.quota_unit == "tokens"
+        tokens = tokens_of(pool) if in_tokens else np.ones(pool.height)
+        costs = [tokens[rows] for rows in queues.values()]
         if self.quotas is not None:
-            return {name: min(size, self.quotas.get(name, self.others)) for name, size in sizes.items()}
-        weights = [self.shares.get(name, 0.0) if self.shares else 1.0 for name in sizes]
-        counts = largest_remainder(weights, self.keep_examples or 0, list(sizes.values()))
-        return dict(zip(sizes, counts, strict=True))
+            most = [self.quotas.get(name, self.others) for name in queues]
+            return [fitting(cost, room) for cost, room in zip(costs, most, strict=True)]
+        weights = [self.shares.get(name, 0.0) if self.shares else 1.0 for name in queues]
+        if self.budget_tokens is not None:
+            return shared_out(weights, self.budget_tokens, costs)
+        return largest_remainder(weights, self.keep_examples or 0, [len(rows) for rows in queues.values()])

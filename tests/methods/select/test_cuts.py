@@ -1,11 +1,13 @@
 """Cuts: nested budgets, ties by id, quotas per source."""
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from methods.select._budget import shared_out
 from methods.select.quota import Quota
 from methods.select.top import Top
 from schemas.errors import InvariantViolation, UsageError
@@ -109,3 +111,45 @@ def test_a_ranking_that_is_not_of_this_pool_or_not_finite_is_refused():
     infinite = ranking.with_columns(pl.Series("score", [float("nan"), float("inf")]))
     with pytest.raises(InvariantViolation, match="2 scores of the ranking are not finite"):
         Top(keep_examples=1).cut(pool, infinite, using=NOTHING, rng=rng())
+
+
+def test_tokens_are_shared_by_source_and_what_a_small_source_cannot_use_goes_to_the_others():
+    # rows of 9, 10, 11, 12, 13 and 14 tokens; a has the first two
+    scores, sources = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], ["a", "a", "b", "b", "b", "b"]
+    assert kept(Quota(budget_tokens=40), scores, sources) == {0, 1, 5}  # a 19 of 20; b 14 of 20, and 13 do not fit in 7
+    assert kept(Quota(budget_tokens=60), scores, sources) == {0, 1, 5, 4, 3}  # all of a; 39 of the 41 that are left
+    assert kept(Quota(budget_tokens=40, shares={"b": 1}), scores, sources) == {5, 4, 3}
+    assert kept(Quota(quotas={"a": 10, "b": 30}, quota_unit="tokens"), scores, sources) == {1, 5, 4}
+    assert kept(Quota(quotas={"b": 14}, others=9, quota_unit="tokens"), scores, sources) == {5}, "10 do not fit in 9"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"keep_examples": 2, "budget_tokens": 2},
+        {"budget_tokens": 0},
+        {"budget_tokens": 9, "quota_unit": "tokens"},
+        {"budget_tokens": 9, "quotas": {"a": 1}},
+    ],
+)
+def test_a_quota_with_two_budgets_or_none_is_a_mistake_of_the_recipe(fields: dict):
+    with pytest.raises(ValidationError):
+        Quota(**fields)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.lists(st.integers(1, 30), max_size=6)), min_size=1, max_size=5),
+    st.integers(0, 200),
+)
+def test_shares_in_tokens_never_exceed_the_room_and_leave_none_that_still_fits(groups: list, room: int):
+    weights, queues = [w for w, _ in groups], [np.array(costs, dtype=float) for _, costs in groups]
+    taken = shared_out(weights, room, queues)
+    spent = sum(float(costs[:n].sum()) for costs, n in zip(queues, taken, strict=True))
+    assert spent <= room
+    for weight, costs, n in zip(weights, queues, taken, strict=True):
+        assert 0 <= n <= len(costs)
+        if weight > 0 and n < len(costs):
+            assert spent + costs[n] > room
+        if weight == 0:
+            assert n == 0

@@ -188,3 +188,30 @@ def test_neighbours_by_a_guessed_threshold_are_the_nearest(clumps: int) -> None:
         like = np.clip(rows @ rows[i], 0, 1)
         assert graph.other[i, 0] == i
         assert np.sort(graph.similarity[i, 1:]) == pytest.approx(np.sort(np.delete(like, i))[-4:], abs=1e-6)
+
+
+def test_of_a_token_budget_each_cluster_gets_its_share_of_the_pools_tokens() -> None:
+    # 40 short rows of 10 tokens, 10 long ones of 40: half of the tokens each, so half of the budget each
+    pool = pool_of(*[("short", "x" * 3)] * 40, *[("loooong " * 4, "y" * 96)] * 10)
+    ranking = pl.DataFrame({"id": pool["id"], "score": [1.0] * 50})
+    said = KMQ(budget_tokens=400, clusters=2).cut(pool, ranking, using=USING, rng=rng(1))
+    kept = [fate == "keep" for fate in said["fate"]]
+    assert (sum(kept[:40]), sum(kept[40:])) == (20, 5)
+
+
+def test_centers_stop_at_the_first_that_does_not_fit_and_all_greedy_sets_are_beginnings() -> None:
+    rows = unit(60)
+    costs = np.random.default_rng(3).integers(5, 50, 60).astype(float)
+    graph = nearest_graph(rows, 8)
+    whole = {
+        "centers": k_center(rows, 60)[0], "facility": facility_location(graph, 60)[0], "apart": apart(rows, 0.9)[0]
+    }  # fmt: skip
+    for budget in (4, 100, 333, 10_000):
+        found = {
+            "centers": k_center(rows, budget, costs=costs)[0],
+            "facility": facility_location(graph, budget, costs)[0],
+            "apart": apart(rows, 0.9, budget, costs)[0],
+        }
+        for name, kept in found.items():
+            fits = int((np.cumsum(costs[whole[name]]) <= budget).sum())
+            assert kept.tolist() == whole[name][:fits].tolist(), name
