@@ -66,9 +66,12 @@ def bakeoff_text(summary: "Mapping[str, Any]") -> str:
     ]
     head = ["contender", "loss on the target", "against random", "overlap of seeds", "seconds", "tokens"]
     seeds = summary["table"][0]["seeds"]
-    about = (
-        f"{summary['keep_examples']} examples each, {seeds} proxies each, {summary['target_examples']} target examples"
+    budget = (
+        f"{summary['keep_examples']} examples"
+        if summary.get("keep_examples") is not None
+        else f"{summary['budget_tokens']:,} tokens"
     )
+    about = f"{budget} each, {seeds} proxies each, {summary['target_examples']} target examples"
     return f"{about}\n{table(head, rows, (3, 4, 5), whole=(0,))}\n{line(str(summary['says']))}"
 
 

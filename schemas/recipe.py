@@ -136,7 +136,12 @@ class Bakeoff(Strict):
     """
 
     contenders: tuple[Contender, ...] = Field(min_length=1)
-    keep_examples: int = Field(gt=0, description="budget of every contender, whatever its `select` says")
+    keep_examples: int | None = Field(
+        None, gt=0, description="budget of every contender in examples, whatever its `select` says"
+    )
+    budget_tokens: int | None = Field(
+        None, gt=0, description="the same in tokens, estimated: what is long then wins nothing by its length"
+    )
     seeds: int = Field(
         3, ge=2, le=100, description="proxies per contender; each seed trains anew, and draws anew where chance decides"
     )
@@ -144,6 +149,12 @@ class Bakeoff(Strict):
     use_best: bool = Field(
         False, description="curate goes on with the winner's selection (uniform's, where nothing beats it)"
     )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Bakeoff":
+        if (self.keep_examples is None) == (self.budget_tokens is None):
+            raise ValueError("give one of keep_examples and budget_tokens")
+        return self
 
 
 class Budget(Strict):

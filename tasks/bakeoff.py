@@ -43,7 +43,7 @@ class Measuring(Method):
 def bake(pool: DatasetRef, target: DatasetRef, how: Bakeoff, bench: Bench) -> DatasetRef:
     """Every contender chooses (each choice is a step of its own), then proxies are trained and measured."""
     chosen = [
-        (label, seed, choose(pool, target, contender, how.keep_examples, reseeded(bench, seed)))
+        (label, seed, choose(pool, target, contender, how, reseeded(bench, seed)))
         for label, contender in contenders(how)
         for seed in range(how.seeds)
     ]
@@ -61,16 +61,18 @@ def reseeded(bench: Bench, seed: int) -> Bench:
     return bench.model_copy(update={"rng_seed": bench.rng_seed + seed})
 
 
-def choose(pool: DatasetRef, target: DatasetRef, how: Contender, keep: int, bench: Bench) -> DatasetRef:
+def choose(pool: DatasetRef, target: DatasetRef, contender: Contender, how: Bakeoff, bench: Bench) -> DatasetRef:
     """The examples that one contender keeps within the budget."""
-    ranking = rank_examples(pool, target, how.rank, bench) if how.rank else None
-    return select_examples(pool, ranking, budgeted(how.select or Top(keep_examples=keep), keep), bench)
+    ranking = rank_examples(pool, target, contender.rank, bench) if contender.rank else None
+    return select_examples(pool, ranking, budgeted(contender.select or Top(keep_examples=1), how), bench)
 
 
-def budgeted(select: AnySelect, keep: int) -> AnySelect:
+def budgeted(select: AnySelect, how: Bakeoff) -> AnySelect:
     """The selection under the bake-off's own budget: a contender that kept more would have an unfair advantage."""
-    unset = {name: None for name in ("keep_fraction", "budget_tokens", "quotas") if name in type(select).model_fields}
-    return select.model_copy(update={**unset, "keep_examples": keep})
+    own = {"keep_examples": how.keep_examples, "budget_tokens": how.budget_tokens}
+    unset = {name: None for name in ("keep_fraction", "quotas") if name in type(select).model_fields}
+    unit = {"quota_unit": "examples"} if "quota_unit" in type(select).model_fields else {}
+    return select.model_copy(update={**unset, **unit, **own})
 
 
 @stage_task("bakeoff")
@@ -98,6 +100,7 @@ def measure(
             **found,
             "choices": {f"{label}/{seed}": str(ref) for label, seed, ref in chosen},
             "keep_examples": how.keep_examples,
+            "budget_tokens": how.budget_tokens,
             "target_examples": len(goals),
         }
 

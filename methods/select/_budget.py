@@ -29,10 +29,12 @@ class Purse:
 class SetBudget(SelectMethod):
     """A budget in examples, in tokens, or as a share of the pool; larger than the pool keeps the pool."""
 
-    keep_examples: int | None = Field(None, gt=0, description="how many examples to keep")
-    keep_fraction: float | None = Field(None, gt=0, le=1, description="which share of the pool to keep, rounded down")
+    keep_examples: int | None = Field(default=None, gt=0, description="how many examples to keep")
+    keep_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="which share of the pool to keep, rounded down"
+    )
     budget_tokens: int | None = Field(
-        None, gt=0, description="how many tokens to keep, estimated as UTF-8 bytes / 4, and 4 for each turn"
+        default=None, gt=0, description="how many tokens to keep, estimated as UTF-8 bytes / 4, and 4 for each turn"
     )
 
     @model_validator(mode="after")

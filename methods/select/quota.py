@@ -28,7 +28,7 @@ class Quota(SelectMethod):
 
     method: Literal["quota"] = "quota"
 
-    keep_examples: int | None = Field(None, gt=0, description="how many examples to keep in all")
+    keep_examples: int | None = Field(default=None, gt=0, description="how many examples to keep in all")
     budget_tokens: int | None = Field(
         None, gt=0, description="how many tokens to keep in all, instead of keep_examples"
     )

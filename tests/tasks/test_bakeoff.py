@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from cli.baking import bakeoff_text
 from flows.bakeoff import bakeoff
 from flows.curate import curate
+from methods.rank.length import Length
+from methods.select._budget import tokens_of
 from methods.select.k_center import KCenter
 from methods.select.quota import Quota
 from methods.select.top import Top
 from schemas.errors import RecipeError
-from schemas.recipe import load_recipe
+from schemas.lineage import DatasetRef
+from schemas.recipe import Bakeoff, Contender, load_recipe
 from storage.store import Store
 from tasks.bakeoff import budgeted
 
@@ -66,10 +71,31 @@ def test_the_way_that_finds_the_targets_skill_beats_chance_and_is_what_curate_go
 
 
 def test_every_contender_is_held_to_the_budget() -> None:
-    assert budgeted(Top(keep_fraction=0.5), 7).model_dump()["keep_examples"] == 7
-    assert budgeted(Top(keep_fraction=0.5), 7).keep_fraction is None
-    assert budgeted(Quota(quotas={"a": 3}), 7).quotas is None
-    assert budgeted(KCenter(keep_examples=40), 7).keep_examples == 7
+    how = Bakeoff(contenders=(Contender(rank=Length()),), keep_examples=7)
+    assert budgeted(Top(keep_fraction=0.5), how).model_dump()["keep_examples"] == 7
+    assert budgeted(Top(keep_fraction=0.5), how).keep_fraction is None
+    assert budgeted(Top(budget_tokens=9), how).budget_tokens is None
+    quota = budgeted(Quota(quotas={"a": 3}, quota_unit="tokens"), how)
+    assert quota == Quota(keep_examples=7)
+    assert budgeted(KCenter(keep_examples=40), how).keep_examples == 7
+    tokens = Bakeoff(contenders=how.contenders, budget_tokens=900)
+    for method in (Top(keep_fraction=0.5), KCenter(keep_examples=40), Quota(keep_examples=3)):
+        assert budgeted(method, tokens) == type(method)(budget_tokens=900)
+    for fields in ({}, {"keep_examples": 7, "budget_tokens": 900}):
+        with pytest.raises(ValidationError, match="give one of"):
+            Bakeoff(contenders=how.contenders, **fields)
+
+
+def test_under_a_budget_in_tokens_what_is_long_gives_fewer_examples(recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("keep_examples: 12\n", "budget_tokens: 300\n"), "utf-8")
+    opened = Store.open(recipe.parent / "store")
+    manifest = opened.describe(opened.resolve(bakeoff.fn(load_recipe(recipe), recipe.parent / "store")))
+    kept = {line["contender"]: line["examples"] for line in manifest.summary["table"]}
+    assert kept["length"] < kept["uniform"] < kept["near"]
+    assert manifest.summary["budget_tokens"] == 300
+    for ref in manifest.summary["choices"].values():
+        assert tokens_of(opened.pool(DatasetRef.parse(ref))).sum() <= 300
+    assert bakeoff_text(manifest.summary).startswith("300 tokens each, 3 proxies each")
 
 
 def test_what_a_bakeoff_lacks_is_told_at_once(recipe: Path) -> None:
