@@ -1,6 +1,5 @@
 """Hands the dataset and a ready config to any trainer: axolotl, LLaMA-Factory, ms-swift, open-instruct, or your script."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +8,12 @@ from pydantic import Field, model_validator
 
 from backends.base import BackendConfig, speed
 from backends.protocols import TrainingRun
+from backends.train._left import bring_up, history_in, metrics_in, weights_in
 from backends.train._record import claim, dataset_digest, recorded, run_key, write_json
 from backends.train._render import Rendered, render
 from backends.train._rows import TrainRows, read_rows
 from backends.train._run import run
+from backends.train._words import divisor
 from schemas.errors import BackendError, GateClosed, UsageError
 from schemas.training import TrainedOn, Training
 
@@ -24,7 +25,8 @@ class Command(BackendConfig, Training):
 
     In ``command`` the words ``{config}``, ``{data}``, ``{output}``, ``{metrics}`` and ``{folder}`` stand for the files
     and folders that were prepared. Output is kept in ``command.log``. A command that ends with 0 has succeeded; if it
-    wrote ``{metrics}``, a JSON object of numbers, they become the run's metrics.
+    wrote ``{metrics}``, a JSON object of numbers, they become the run's metrics, else those of the summary that
+    transformers' Trainer leaves. Safetensors found in ``{output}`` are brought up, so that ``evaluate`` can open them.
     """
 
     backend: Literal["command"] = "command"
@@ -32,6 +34,11 @@ class Command(BackendConfig, Training):
     style: Literal["plain", "axolotl", "llama-factory", "ms-swift", "open-instruct"] = Field(
         default="plain", description="whose config and dataset format to write"
     )
+    settings: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="further keys of that trainer's config, or other values: {model_type: llama}, {deepspeed: ds.json} …",
+    )
+    micro_batch: int | None = speed(default=None, gt=0, description="examples per forward pass; None = batch_examples")
     timeout_seconds: float | None = speed(default=None, gt=0, description="stop the command after so long")
 
     @model_validator(mode="after")
@@ -85,17 +92,30 @@ class CommandTrainer:
         prepared = output_dir / "prepared"
         model = output_dir / "model"
         model.mkdir(exist_ok=True)
-        rendered = render(self.config, self.config.style, rows, folder=prepared, output=model, rng_seed=rng_seed)
+        rendered = render(
+            self.config,
+            self.config.style,
+            rows,
+            folder=prepared,
+            output=model,
+            rng_seed=rng_seed,
+            micro_batch=divisor(self.config.batch_examples, self.config.micro_batch),
+            settings=self.config.settings,
+        )
         metrics_file = output_dir / "metrics.json"
         metrics_file.unlink(missing_ok=True)
         log = output_dir / "command.log"
         run(self._words(rendered, model, metrics_file, prepared), log, self.config.timeout_seconds, progress)
-        metrics = {"examples": float(len(rows)), **_metrics(metrics_file)}
+        metrics = {"examples": float(len(rows)), **metrics_in(metrics_file, model)}
+        history = history_in(model)
         produced = sorted(str(p.relative_to(output_dir)) for p in model.rglob("*") if p.is_file())
         if not produced:
             raise BackendError(
                 f"the command ended well but wrote nothing into {model}; pass {{output}} to it. Its output is in {log}"
             )
+        weights = weights_in(model)
+        if weights is not None:
+            produced += bring_up(weights, output_dir)
         known = {
             "key": key,
             "trainer": self.identity(),
@@ -105,11 +125,11 @@ class CommandTrainer:
             "sources": rows.source_counts(),
             "licenses": rows.license_counts(),
             "metrics": metrics,
-            "history": [],
+            "history": history,
             "files": produced,
         }
         write_json(output_dir / "training.json", known)
-        return TrainingRun(output_dir, metrics, (), tuple(produced))
+        return TrainingRun(output_dir, metrics, tuple(history), tuple(produced))
 
     def _check(self, rows: TrainRows) -> None:
         if not len(rows):
@@ -132,16 +152,3 @@ class CommandTrainer:
         for place, path in places.items():
             words = [word.replace(place, str(path.resolve())) for word in words]
         return words
-
-
-def _metrics(path: Path) -> dict[str, float]:
-    """Numbers of a JSON object; nothing where the command wrote none. ``BackendError`` if the file is something else."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BackendError(f"{path} is not JSON ({error}); write an object of numbers there") from error
-    if not isinstance(found, dict):
-        raise BackendError(f"{path} holds a {type(found).__name__}; write an object of numbers there")
-    return {str(k): float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}

@@ -9,6 +9,7 @@ from backends.protocols import TrainingRun
 from backends.quiet import quiet_loading
 from backends.train._record import claim, identity_of, record, recorded, run_key
 from backends.train._rows import TrainRows, read_rows
+from backends.train._words import divisor
 from backends.weights import resolve
 from schemas.errors import MissingExtra
 from schemas.training import TrainedOn, Training
@@ -162,10 +163,7 @@ class TrlTrainer:
         return fit(job, model, reference, work.tokenizer, work.made)
 
     def _micro_batch(self) -> int:
-        """The largest divisor of ``batch_examples`` that is no larger than what the user allows."""
-        whole = self.config.batch_examples
-        limit = min(whole, self.config.micro_batch or whole)
-        return next(size for size in range(limit, 0, -1) if whole % size == 0)
+        return divisor(self.config.batch_examples, self.config.micro_batch)
 
 
 def _threads(parameters: int) -> int:

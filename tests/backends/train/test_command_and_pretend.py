@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 import yaml
 
+from backends.train._left import weights_in
 from backends.train.command import Command
 from backends.train.pretend import Pretend
-from schemas.errors import BackendError, GateClosed, MissingExtra, MissingSource, UnreadableSource, UsageError
+from schemas.errors import BackendError, GateClosed, MissingExtra, MissingSource, UnreadableSource
 from schemas.examples import MESSAGES, turns
 from schemas.training import TrainedOn
 
@@ -100,6 +101,41 @@ def test_a_command_gets_dataset_and_config_and_its_metrics_come_back(data, tmp_p
     assert settings["learning_rate"] == 2e-4
 
 
+LIKE_TRANSFORMERS = """
+import json, pathlib, sys
+output = pathlib.Path(sys.argv[3])
+for step, loss in ((1, 2.0), (2, 1.5)):
+    folder = output / f"checkpoint-{step}"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"step %d" % step)
+    (folder / "optimizer.pt").write_bytes(b"pickle")
+    (folder / "README.md").write_text("a card that knows nothing of the dataset")
+    history = [{"step": s, "loss": 2.5 - s / 2} for s in range(1, step + 1)] + [{"train_runtime": 1.0}]
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+(output / "all_results.json").write_text(json.dumps({"train_loss": 1.75, "note": "text"}))
+"""
+
+
+def test_weights_metrics_and_losses_that_a_trainer_left_are_found(data, tmp_path):
+    run = Command(command=script(tmp_path, LIKE_TRANSFORMERS)).open().train(data, tmp_path / "out", rng_seed=0)
+    out = tmp_path / "out"
+    assert (out / "adapter_model.safetensors").read_bytes() == b"step 2", "the last checkpoint, where evaluate looks"
+    assert not (out / "optimizer.pt").exists(), "pickles stay where they are"
+    assert not (out / "README.md").exists()
+    assert run.metrics == {"examples": 5.0, "train_loss": 1.75}
+    assert run.history == ({"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.5})
+    assert Command(command=script(tmp_path, "raise SystemExit(1)")).open().train(data, out, rng_seed=0) == run
+
+
+def test_weights_converted_for_the_plain_model_go_before_all_others(tmp_path):
+    for name in ("checkpoint-1/converted/default", "checkpoint-1"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "adapter_model.safetensors").touch()
+    (tmp_path / "adapter_model.safetensors").touch()
+    assert weights_in(tmp_path) == tmp_path / "checkpoint-1" / "converted" / "default"
+    assert weights_in(tmp_path / "nowhere") is None
+
+
 def test_a_finished_command_is_not_run_again(data, tmp_path):
     config = Command(command=script(tmp_path, TRAINER))
     first = config.open().train(data, tmp_path / "out", rng_seed=0)
@@ -155,70 +191,6 @@ def test_text_of_the_dataset_never_reaches_a_shell(tmp_path):
 def test_an_unknown_place_in_the_command_is_a_mistake():
     with pytest.raises(ValueError, match=r"\{modle\} stands for nothing"):
         Command(command=("train", "{modle}"))
-
-
-def rendered(tmp_path, style, *, worse=False, **fields):
-    data = published(tmp_path / "pairs.parquet", worse=worse)
-    method = "dpo" if worse else "sft"
-    run = (
-        Command(command=script(tmp_path, TRAINER), style=style, method=method, model="org/m@rev", **fields)
-        .open()
-        .train(data, tmp_path / style, rng_seed=9)
-    )
-    prepared = run.output_dir / "prepared"
-    row = json.loads((prepared / "train.jsonl").read_text().splitlines()[0])
-    return yaml.safe_load((prepared / "config.yaml").read_text()), row, prepared
-
-
-def test_axolotl_gets_its_chat_template_dataset(tmp_path):
-    settings, row, prepared = rendered(tmp_path, "axolotl", adapter="dora", order="sequential", max_length=512)
-    (dataset,) = settings["datasets"]
-    assert dataset["type"] == "chat_template"
-    assert dataset["path"] == str(prepared / "train.jsonl")
-    assert dataset["roles_to_train"] == ["assistant"]
-    assert row.keys() == {"messages"}
-    assert (settings["base_model"], settings["sequence_len"]) == ("org/m", 512)
-    assert (settings["adapter"], settings["peft_use_dora"], settings["lora_target_linear"]) == ("lora", True, True)
-    assert settings["curriculum_sampling"] is True
-
-
-def test_axolotl_gets_preference_pairs(tmp_path):
-    settings, row, _ = rendered(tmp_path, "axolotl", worse=True)
-    assert settings["rl"] == "dpo"
-    assert settings["datasets"][0]["type"] == "chat_template.default"
-    assert row["rejected"] == {"role": "assistant", "content": "No idea"}
-    assert row["messages"] == [{"role": "user", "content": "Question 0"}]
-
-
-def test_llama_factory_gets_a_dataset_info_that_names_its_columns(tmp_path):
-    settings, row, prepared = rendered(tmp_path, "llama-factory", worse=True, max_steps=7)
-    entry = json.loads((prepared / "dataset_info.json").read_text())[settings["dataset"]]
-    assert (settings["dataset_dir"], entry["file_name"]) == (str(prepared), "train.jsonl")
-    assert entry["ranking"] is True
-    assert {entry["columns"]["messages"], entry["columns"]["chosen"], entry["columns"]["rejected"]} <= row.keys()
-    assert row["messages"][0][entry["tags"]["role_tag"]] == entry["tags"]["user_tag"]
-    assert (settings["stage"], settings["max_steps"], settings["lora_target"]) == ("dpo", 7, "all")
-
-
-def test_ms_swift_gets_messages_with_a_rejected_response_and_no_shuffling_for_a_curriculum(tmp_path):
-    settings, row, _ = rendered(tmp_path, "ms-swift", worse=True, order="sequential")
-    assert row["rejected_response"] == "No idea"
-    assert row["messages"][-1] == {"role": "assistant", "content": "Answer number 0"}
-    assert (settings["dataset_shuffle"], settings["train_dataloader_shuffle"]) == (False, False)
-    assert (settings["rlhf_type"], settings["tuner_type"]) == ("dpo", "lora")
-
-
-def test_open_instruct_gets_whole_conversations_and_refuses_a_curriculum(tmp_path):
-    settings, row, prepared = rendered(tmp_path, "open-instruct", worse=True)
-    assert settings["mixer_list"] == [str(prepared / "train.jsonl"), "1.0"]
-    assert row["chosen"][0] == row["rejected"][0] == {"role": "user", "content": "Question 0"}
-    with pytest.raises(UsageError, match="open-instruct shuffles"):
-        rendered(tmp_path, "open-instruct", order="sequential")
-
-
-def test_a_trainer_is_not_asked_for_an_adapter_that_it_does_not_have(tmp_path):
-    with pytest.raises(UsageError, match="axolotl cannot train the adapter 'hra'"):
-        rendered(tmp_path, "axolotl", adapter="hra")
 
 
 @pytest.mark.parametrize("fake", [Pretend(), Command(command=("x",))], ids=["pretend", "command"])
