@@ -29,6 +29,7 @@ def bakeoff(
     from flows.bakeoff import bakeoff as flow
     from schemas.errors import UsageError
     from schemas.recipe import load_recipe
+    from storage.places import local_folder
     from storage.store import Store
     from tasks.runner import with_runner
 
@@ -39,7 +40,7 @@ def bakeoff(
         run = flow.fn if without_prefect else with_runner(flow, loaded.runner)
         ref = run(loaded, store)
     manifest = Store.open(store, create=False).describe(Store.open(store, create=False).resolve(ref))
-    place = plot or store / "reports" / f"bakeoff-{manifest.ref.fingerprint}.svg"
+    place = plot or local_folder(store) / "reports" / f"bakeoff-{manifest.ref.fingerprint}.svg"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(bakeoff_svg(manifest.summary), "utf-8")
     if as_json:

@@ -18,10 +18,10 @@ def collect(store: Path, execute: bool, keep_days: float, grace_hours: float) ->
             "`provender gc --execute` carries out the newest plan"
         )
         return plan, text
-    plans = sorted((opened.root / "gc").glob("*.json"))
+    plans = [name for name in opened.disk.fs.listdir(opened.root / "gc") if name.endswith(".json")]
     if not plans:
         raise UsageError("there is no plan to carry out; `provender gc` makes one")
-    report = opened.gc_execute(plans[-1].stem)
+    report = opened.gc_execute(plans[-1].removesuffix(".json"))
     text = (
         f"plan {report.plan_id}: deleted {len(report.versions)} versions and {len(report.objects)} objects, "
         f"{size(report.freed_bytes)}; spared {report.spared} that are needed by now or too young"

@@ -11,7 +11,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="PROVENDER_STORE", help="Folder of the dataset store.", show_default=True)
+    Path,
+    typer.Option(
+        "--store",
+        envvar="PROVENDER_STORE",
+        help="Folder of the dataset store, or s3://bucket/prefix.",
+        show_default=True,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout instead of text.")]
 SetOption = Annotated[

@@ -74,6 +74,7 @@ def check(
     from cli import reviewing
     from cli.progress import watching
     from schemas.lineage import DatasetRef
+    from storage.places import shown
     from storage.reviews import hits
     from tasks.adhoc import adhoc_bench, taken_in
     from tasks.bench import open_store
@@ -98,7 +99,7 @@ def check(
             for hit in hits(open_store(bench), ref, limit=show):
                 out("\n" + reviewing.hit_line(hit))
         if found.flagged:
-            say(f"review: provender decontaminate review {steps[0]} --store {store}")
+            say(f"review: provender decontaminate review {steps[0]} --store {shown(store)}")
     if fail_above is not None and found.fraction > fail_above:
         raise typer.Exit(7)
 

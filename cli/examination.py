@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from schemas.errors import ProvenderError
+from schemas.errors import MissingDataset, ProvenderError
+from storage.places import local_folder, s3_place, shown
 
 
 class Examined(BaseModel):
@@ -78,7 +79,11 @@ def _sandbox() -> Examined:
 
 
 def _disk(store: Path) -> Examined:
-    place = store if store.exists() else Path()
+    try:
+        folder = local_folder(store)
+    except ProvenderError:  # `store` says what is wrong with the address
+        folder = Path()
+    place = folder if folder.exists() else Path()
     free = shutil.disk_usage(place).free / 2**30
     return Examined(what="disk", ok=free > 1, says=f"{free:.1f} GiB free")
 
@@ -86,14 +91,16 @@ def _disk(store: Path) -> Examined:
 def _store(store: Path) -> Examined:
     from storage.store import Store
 
-    if not store.exists():
-        return Examined(what="store", ok=True, says=f"{store} does not exist yet")
     try:
+        if s3_place(store) is None and not store.exists():
+            return Examined(what="store", ok=True, says=f"{store} does not exist yet")
         opened = Store.open(store, create=False)
         return Examined(
             what="store",
             ok=True,
-            says=f"{store}: {sum(1 for _ in opened.versions())} versions, {len(opened.tags())} tags",
+            says=f"{shown(store)}: {sum(1 for _ in opened.versions())} versions, {len(opened.tags())} tags",
         )
+    except MissingDataset as error:
+        return Examined(what="store", ok=s3_place(store) is not None, says=str(error))
     except ProvenderError as error:
         return Examined(what="store", ok=False, says=str(error))

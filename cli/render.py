@@ -10,6 +10,7 @@ from cli.plain import block, line, table
 from storage.catalogue import Catalogue
 from storage.diff import Count, Diff, delta_words
 from storage.funnel import change_words
+from storage.places import shown
 from storage.query import Answer
 from storage.show import VersionPage
 from storage.training import Training
@@ -374,7 +375,7 @@ def plan_table(planned: Any) -> str:
 def outcome_text(written: Mapping[str, Any], store: Path, recipe: Path | None = None) -> str:
     """Where everything is after a run, and what to type next."""
     name = written.get("tag") or written["dataset"]
-    option = "" if str(store) == "store" else f" --store {store}"
+    option = "" if str(store) == "store" else f" --store {shown(store)}"
     told = [
         f"dataset  {line(str(name))}: {counted(int(written['examples']), 'example')}, gate {written['gate']}",
         f"         {written['dataset']}, digest {str(written['digest'])[:16]}",

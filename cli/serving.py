@@ -31,6 +31,7 @@ def serve(
     from uvicorn.importer import import_from_string
 
     from schemas.errors import UsageError
+    from storage.places import shown
 
     create_app = import_from_string("web.app:create_app")  # by name: the two front ends never import each other
 
@@ -42,7 +43,7 @@ def serve(
 
     api = os.environ.get("PREFECT_API_URL") or address_of_running(home())
     prefect = api.removesuffix("/").removesuffix("/api") if api else None  # runs link to its pages
-    say(f"lineage browser of {store} on http://{host}:{port}/" + (f"?token={token}" if token else ""))
+    say(f"lineage browser of {shown(store)} on http://{host}:{port}/" + (f"?token={token}" if token else ""))
     app = create_app(store, token=token, allowed_hosts=hosts, prefect=prefect)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 

@@ -17,7 +17,8 @@
     │   ├── CorruptStore
     │   ├── InvariantViolation               a step that breaks conservation cannot commit
     │   ├── Conflict                         a tag moved under our feet
-    │   └── StoreUnwritable                  full disk, read-only, no permission, I/O error
+    │   ├── StoreUnwritable                  full disk, read-only, no permission, I/O error
+    │   └── StoreUnreachable                 object storage does not answer or refuses the credentials
     ├── BackendError                exit 5
     │   ├── MissingExtra                     the package of a backend is not installed
     │   ├── EngineDown                       not started, not healthy, stalled
@@ -111,6 +112,10 @@ class Conflict(StoreError):
 
 class StoreUnwritable(StoreError):
     """Full disk, read-only folder, missing permission or failed fsync; nothing is half-committed."""
+
+
+class StoreUnreachable(StoreError):
+    """Object storage that does not answer, has no such bucket or refuses these credentials; nothing is half-committed."""
 
 
 class BackendError(ProvenderError):

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, Any, NoReturn, Protocol, runtime_checkable
 
 from schemas.errors import CorruptStore, StoreUnwritable
 
@@ -105,6 +105,40 @@ class FileSystem(Protocol):
 
     def source(self, path: Path) -> str | IO[bytes]:
         """What a Parquet reader opens."""
+        ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """What a file system has beside its verbs when the record lies elsewhere: see ``storage/object_store.py``."""
+
+    @property
+    def address(self) -> str:
+        """Where, as a person writes it."""
+        ...
+
+    def holds(self, path: Path) -> bool:
+        """Whether a name belongs to the record, rather than to this machine."""
+        ...
+
+    def prove(self) -> str:
+        """How names are created only once, tried now."""
+        ...
+
+    def check(self) -> None:
+        """The same, unless it was tried lately."""
+        ...
+
+    def fetch(self, path: Path) -> Path:
+        """A fresh, verified copy of an object."""
+        ...
+
+    def remove_unused(self, path: Path, newest: float) -> bool:
+        """Removes a name that nobody put or used after ``newest``, safe beside writers."""
+        ...
+
+    def glance(self) -> FileSystem:
+        """The same file system, answering from one listing made now."""
         ...
 
 

@@ -19,6 +19,7 @@ from schemas.errors import BadName, CorruptStore
 from schemas.lineage import DatasetRef, Manifest
 from storage import manifests, shards, tags
 from storage.commit import now
+from storage.fs import Remote
 from storage.layout import manifest_path
 from storage.objects import Disk
 
@@ -77,7 +78,7 @@ def execute(disk: Disk, wanted: GcPlan) -> GcReport:
     after = _survey(disk, wanted.plan_id, wanted.keep_days, wanted.grace_hours)
     for sha256 in sorted(set(after.objects) & set(wanted.objects)):
         path = disk.object_path(sha256)
-        size = disk.fs.size(path) if disk.fs.exists(path) else 0
+        size = _size(disk, path)
         if _remove(disk, path, newest):
             objects.append(sha256)
             freed += size
@@ -118,6 +119,7 @@ def _remove_versions(disk: Disk, chosen: set[DatasetRef], newest: float) -> list
 
 
 def _survey(disk: Disk, plan_id: str, keep_days: float, grace_hours: float) -> GcPlan:
+    disk = disk.glance()
     clock = time.time()
     too_young = clock - grace_hours * 3600
     retained = clock - max(keep_days * 86400, grace_hours * 3600)
@@ -153,6 +155,7 @@ def _survey(disk: Disk, plan_id: str, keep_days: float, grace_hours: float) -> G
 
 
 def _all_manifests(disk: Disk) -> dict[DatasetRef, Manifest]:
+    disk = disk.glance()
     found: dict[DatasetRef, Manifest] = {}
     for ref in manifests.refs(disk):
         manifest = manifests.load(disk, ref)
@@ -213,6 +216,13 @@ def _age_mark(disk: Disk, path: Path) -> float:
         return float("inf")
 
 
+def _size(disk: Disk, path: Path) -> int:
+    try:
+        return disk.fs.size(path)
+    except FileNotFoundError:
+        return 0
+
+
 _ASIDE = ".aside"
 
 
@@ -220,6 +230,8 @@ def _remove(disk: Disk, path: Path, newest: float) -> bool:
     """Moves the name aside, looks at its age once more, then removes it, or puts it back if it is in use by now."""
     if _age_mark(disk, path) > newest:
         return False
+    if isinstance(disk.fs, Remote) and disk.fs.holds(path):
+        return disk.fs.remove_unused(path, newest)  # nothing can be moved aside there
     where = str(path.relative_to(disk.root)).replace("/", "!")
     aside = disk.root / "tmp" / f"{where}!{secrets.token_hex(4)}{_ASIDE}"
     try:

@@ -11,14 +11,14 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import CorruptStore, ProvenderError, StoreUnwritable
 from schemas.lineage import Part
 from storage.failpoints import reached
-from storage.fs import FileSystem, Sink, Unsupported
+from storage.fs import FileSystem, Remote, Sink, Unsupported
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HOST = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:32]
@@ -66,6 +66,20 @@ class Disk:
     root: Path
     durable: set[Path]
     create_only: str = "link"  # what `probe` found when the store was made; kept in FORMAT
+
+    @property
+    def place(self) -> str:
+        """Where the record lies, for messages: a folder, or ``s3://…``."""
+        return self.fs.address if isinstance(self.fs, Remote) else str(self.root)
+
+    def glance(self) -> "Disk":
+        """The disk for a survey of everything: a remote one is listed once, now, instead of asked name by name."""
+        return replace(self, fs=self.fs.glance()) if isinstance(self.fs, Remote) else self
+
+    def local(self, sha256: str) -> Path:
+        """A file on this machine with an object's bytes, for readers that are not ours."""
+        path = self.object_path(sha256)
+        return Path(str(self.fs.source(path))) if isinstance(self.fs, Remote) else path
 
     def object_path(self, sha256: str) -> Path:
         """Where the bytes with this digest lie; ``CorruptStore`` for what is no digest, so no name leads out."""
@@ -154,7 +168,7 @@ class Disk:
     def _create_only(self, path: Path, target: Path) -> bool:
         try:
             try:
-                move = self.fs.link if self.create_only == "link" else self.fs.rename_exclusive
+                move = self.fs.rename_exclusive if self.create_only == "rename-exclusive" else self.fs.link
                 move(path, target)
             except Unsupported:  # the store was copied to another file system since
                 self.fs.rename_exclusive(path, target)
@@ -185,8 +199,10 @@ class Disk:
 def probe(fs: FileSystem, folder: Path) -> str:
     """How this file system creates a name only once: ``link`` or ``rename-exclusive``.
 
-    Raises ``StoreUnwritable`` if it has neither, or claims one and lets the second of two win.
+    Object storage: ``put-if-absent``. Raises ``StoreUnwritable`` if it has none, or lets the second of two win.
     """
+    if isinstance(fs, Remote):
+        return fs.prove()
     for name, move in (("link", fs.link), ("rename-exclusive", fs.rename_exclusive)):
         one, two, target = (folder / f"probe-{secrets.token_hex(8)}" for _ in range(3))
         try:

@@ -15,8 +15,9 @@ from schemas.lineage import FORMAT, DatasetRef, Manifest, Part, Step, TagVersion
 from storage import commit, gather, gc, manifests, shards, tags
 from storage.batches import batches
 from storage.draft import Draft
-from storage.fs import FileSystem, LocalFileSystem
+from storage.fs import FileSystem, Remote
 from storage.gc import GcPlan, GcReport
+from storage.object_store import disk_at
 from storage.objects import Disk, probe
 from storage.verify import Finding, verify
 
@@ -25,7 +26,10 @@ _AT_VERSION = re.compile(r"(.+)@v([1-9][0-9]{0,7})")
 
 
 class Store:
-    """One folder, any number of processes and threads. Nothing here locks; versions never change."""
+    """One folder or bucket, any number of processes and threads. Nothing here locks; versions never change.
+
+    ``root`` is the folder; for a store on object storage it is what this machine keeps beside it.
+    """
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
@@ -33,17 +37,19 @@ class Store:
 
     @staticmethod
     def open(root: str | Path, *, create: bool = True, fs: FileSystem | None = None) -> "Store":
-        """The store in this folder, made if it is absent and ``create`` is set; a sound one is opened without a write.
+        """The store in this folder or at ``s3://bucket/prefix``, made if it is absent and ``create`` is set.
 
-        Raises ``MissingDataset`` (absent), ``NewerStore``, ``CorruptStore``, ``StoreUnwritable``.
+        A sound folder is opened without a write; object storage is tried once a day whether it creates names only once.
+        Raises ``MissingDataset`` (absent), ``NewerStore``, ``CorruptStore``, ``StoreUnwritable``, ``StoreUnreachable``.
         """
-        path = Path(root).absolute()
-        disk = Disk(fs or LocalFileSystem(), path, set())
+        disk = Disk(fs, Path(root).absolute(), set()) if fs else disk_at(root)
         how = _create_only(disk)
         if how is None:
             if not create:
-                raise MissingDataset(f"{path} is no store; `provender init` or `provender run` makes one")
+                raise MissingDataset(f"{disk.place} is no store; `provender init` or `provender run` makes one")
             how = _create(disk)
+        elif isinstance(disk.fs, Remote):
+            disk.fs.check()
         return Store(replace(disk, create_only=how))
 
     def lookup(self, ref: DatasetRef) -> Manifest | None:
@@ -56,7 +62,7 @@ class Store:
         if manifest is None:
             known = ", ".join(sorted(tags.names(self.disk))) or "none yet"
             raise MissingDataset(
-                f"store {self.root} has no dataset {ref}; tags: {known}; `provender ls` lists versions"
+                f"store {self.disk.place} has no dataset {ref}; tags: {known}; `provender ls` lists versions"
             )
         return manifest
 
@@ -73,7 +79,9 @@ class Store:
             if len(found) > 1:
                 raise BadName(f"{text} is ambiguous: {', '.join(str(ref) for ref in found)}; give more digits")
             if not found:
-                raise MissingDataset(f"store {self.root} has no dataset {text}; `provender ls` lists every version")
+                raise MissingDataset(
+                    f"store {self.disk.place} has no dataset {text}; `provender ls` lists every version"
+                )
             return found[0]
         return tags.newest(self.disk, text).ref
 
@@ -118,7 +126,7 @@ class Store:
 
     def paths(self, ref: DatasetRef, name: str) -> list[Path]:
         """The Parquet files of a part in order, for readers that are not ours (DuckDB, datasets)."""
-        return [self.disk.object_path(part.sha256) for part in self.describe(ref).parts.get(name, ())]
+        return [self.disk.local(part.sha256) for part in self.describe(ref).parts.get(name, ())]
 
     def draft(self, step: Step) -> Draft:
         """A new version in the making."""
@@ -193,11 +201,11 @@ def _create_only(disk: Disk) -> str | None:
     if not isinstance(number, int) or number < 1:
         raise CorruptStore(f"{path} names format {number!a:.40}; restore it from a copy")
     if number > FORMAT:
-        raise NewerStore(f"{disk.root} has format {number}, this release reads up to {FORMAT}; upgrade provender")
+        raise NewerStore(f"{disk.place} has format {number}, this release reads up to {FORMAT}; upgrade provender")
     return str(how)
 
 
-_OURS = {"objects", "steps", "tags", "shards", "tmp", "gc", "vectors", "runs", "reviews"}
+_OURS = {"objects", "steps", "tags", "shards", "tmp", "gc", "vectors", "runs", "reviews", "used", "leaving", "probe"}
 _FORMAT_ALONE = json.dumps({"format": FORMAT})
 
 
@@ -206,7 +214,7 @@ def _create(disk: Disk) -> str:
     foreign = [name for name in disk.fs.listdir(disk.root) if name not in _OURS and ".sqlite" not in name]
     if foreign:
         raise StoreUnwritable(
-            f"{disk.root} is no store and not empty (it holds {foreign[0]!a}); name an empty or a new folder"
+            f"{disk.place} is no store and not empty (it holds {foreign[0]!a}); name an empty or a new one"
         )
     missing = [path for path in (disk.root, *disk.root.parents) if not disk.fs.exists(path)]
     for path in reversed(missing):
@@ -220,5 +228,5 @@ def _create(disk: Disk) -> str:
     replace(disk, create_only=how).publish(data.encode(), disk.root / "FORMAT")
     found = _create_only(disk)
     if found is None:
-        raise StoreUnwritable(f"{disk.root} vanished while it was being made; run again")
+        raise StoreUnwritable(f"{disk.place} vanished while it was being made; run again")
     return found

@@ -56,7 +56,7 @@ def history(disk: Disk, name: str) -> list[TagVersion]:
     numbers = _numbers(disk, folder)
     if not numbers:
         known = ", ".join(sorted(names(disk))) or "none yet"
-        raise MissingDataset(f"store {disk.root} has no tag {name!r}; tags: {known}; `provender ls` lists versions")
+        raise MissingDataset(f"store {disk.place} has no tag {name!r}; tags: {known}; `provender ls` lists versions")
     return [_entry(disk, folder, name, number) for number in numbers]
 
 

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from schemas.errors import CorruptStore, InvariantViolation, NewerStore, StoreError
+from schemas.errors import CorruptStore, InvariantViolation, NewerStore
 from schemas.lineage import DatasetRef, Manifest, Part
 from storage import manifests, tags
 from storage.commit import facts
+from storage.fs import Remote
 from storage.invariants import derive
 from storage.layout import columns_of, manifest_path
 from storage.objects import Disk, is_digest
@@ -107,7 +108,7 @@ def _version(disk: Disk, ref: DatasetRef, seen: _Seen) -> Manifest | None:
     if ref not in seen.versions:
         try:
             seen.versions[ref] = manifests.load(disk, ref)
-        except StoreError:
+        except (CorruptStore, NewerStore):
             seen.versions[ref] = None  # a finding of its own, at its own step
     return seen.versions[ref]
 
@@ -127,6 +128,12 @@ def _bytes_problem(disk: Disk, part: Part, *, deep: bool) -> str | None:
     if size != part.size_bytes:
         return f"the object has {size} bytes, the manifest says {part.size_bytes}"
     if not deep:
+        return None
+    if isinstance(disk.fs, Remote):
+        try:
+            disk.fs.fetch(path)  # every byte, from where it really lies
+        except CorruptStore as error:
+            return str(error)
         return None
     source = disk.fs.source(path)
     if isinstance(source, str):

@@ -16,6 +16,7 @@ from schemas.method import Method, Progress, Using
 from schemas.recipe import BackendChoices, Budget, Recipe
 from storage.calls import CachedLLM, CallCache
 from storage.measured import Measured
+from storage.places import local_folder
 from storage.runs import account_of, new_run_id
 from storage.store import Store
 from storage.vectors import CachedEmbedder
@@ -60,16 +61,16 @@ _caches: dict[Path, CallCache] = {}
 def open_store(bench: Bench) -> Store:
     """The bench's store, opened once per process."""
     with _lock:
-        root = bench.store.resolve()
+        root = local_folder(bench.store)
         if root not in _stores:
-            _stores[root] = Store.open(root)
+            _stores[root] = Store.open(bench.store)
         return _stores[root]
 
 
 def call_cache(bench: Bench) -> CallCache:
     """The durable call cache and budget ledger of the bench's store."""
     with _lock:
-        path = bench.store.resolve() / "calls.sqlite"
+        path = local_folder(bench.store) / "calls.sqlite"
         if path not in _caches:
             _caches[path] = CallCache(path)
         return _caches[path]
@@ -99,7 +100,7 @@ def using(bench: Bench, method: Method, stage: str, progress: Progress) -> tuple
     def one(need: str, make: Callable[[Any], Any]) -> Any:
         return make(bench.config(need)) if need in method.needs else None
 
-    root = bench.store.resolve()
+    root = local_folder(bench.store)
     tools = Using(
         _llm=model("llm"),
         _judge=model("judge"),
@@ -125,7 +126,7 @@ def bench_of(recipe: Recipe, store: Path, run_id: str | None = None, *, dry: boo
     return Bench(
         store=store,
         run_id=run_id,
-        account="" if dry else account_of(store.resolve(), recipe.name, run_id),
+        account="" if dry else account_of(local_folder(store), recipe.name, run_id),
         rng_seed=recipe.rng_seed,
         backends=recipe.backends,
         budget=recipe.budget,

@@ -13,6 +13,7 @@ from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
 from schemas.training import TrainedOn
+from storage.places import address
 from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, open_store
@@ -34,7 +35,7 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
     parameters = {
         "dataset": str(dataset),
         "how": how.model_copy(update={"trigger": "inline"}).model_dump(mode="json"),
-        "store": str(bench.store.resolve()),
+        "store": address(bench.store),
         "recipe": recipe.name,
         "rng_seed": bench.rng_seed,
     }

@@ -10,6 +10,7 @@ from methods.self_tuning import SelfTuning
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Strict
 from schemas.search import ConfigurationSearch
+from storage.places import local_folder
 from storage.runs import account_of, new_run_id
 from tasks.bench import Bench, open_store
 from tasks.materialise import Work, materialise
@@ -36,7 +37,7 @@ def bench_of_search(search: ConfigurationSearch, store: Any, run_id: str | None 
     """The bench of a search; a resumed one goes on with the budget of the one that was stopped."""
     run_id = run_id or new_run_id()
     return Bench(
-        store=store, run_id=run_id, account=account_of(store.resolve(), search.name, run_id),
+        store=store, run_id=run_id, account=account_of(local_folder(store), search.name, run_id),
         rng_seed=search.rng_seed, backends=search.backends, budget=search.budget,
     )  # fmt: skip
 

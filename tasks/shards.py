@@ -79,4 +79,4 @@ def judged_in_shards(work: Work, rows: int, method: AnyFilter | AnyDedup) -> pl.
 
 def read(work: Work, part: Mapping[str, Any]) -> pl.DataFrame:
     """A part that a receipt names."""
-    return pl.read_parquet(work.store.disk.object_path(Part.model_validate(part).sha256))
+    return pl.read_parquet(work.store.disk.local(Part.model_validate(part).sha256))
