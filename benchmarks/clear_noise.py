@@ -1,7 +1,8 @@
 """Does CLEAR find wrong answers, is its confidence calibrated, and does a model trained afterwards gain by it?
 
 1. ``alpaca``: rows that people removed or changed in Alpaca's cleaned edition against rows that they left (needs --data).
-2. ``swaps``: a fifth of the targets of real rows are swapped (``--swap near``: for an answer to a similar question).
+2. ``swaps``: a fifth of the targets of real rows are swapped, for any other row's (``--swap any``) or for an answer to a
+   similar question (``--swap near``); with ``--swap any near`` one after the other, over the same rows.
    Area under the precision-recall curve of each signal with bootstrap intervals, against random, length, perplexity and
    the cosine of question and answer; reliability of the confidence.
 3. ``training``: proxies tuned on all noisy rows, on halves chosen by each signal or at random, on CLEAR's corrections and
@@ -53,19 +54,21 @@ def main() -> None:
     clean = alpaca_clean(args.data) if has_labels else read_rows(SHIPPED)
     rng = np.random.default_rng(args.rng_seed)
     order = [clean[int(i)] for i in rng.permutation(len(clean))]
-    name = f"{'Alpaca, clean rows' if has_labels else SHIPPED.name}, {args.noise_fraction:.0%} swapped ({args.swap})"
+    name = "Alpaca, clean rows" if has_labels else SHIPPED.name
 
-    def planted(rows: int, longest: int) -> tuple[Known, list[Row]]:
-        truth, near = short(order, longest)[:rows], NEAREST if args.swap == "near" else rows
-        return swapped(
-            name, truth, args.noise_fraction, near, engines.minilm, np.random.default_rng(args.rng_seed)
-        ), truth
+    def planted(swap: str, rows: int, longest: int) -> tuple[Known, list[Row]]:
+        truth, near = short(order, longest)[:rows], NEAREST if swap == "near" else rows
+        told, dice = f"{name}, {args.noise_fraction:.0%} swapped ({swap})", np.random.default_rng(args.rng_seed)
+        return swapped(told, truth, args.noise_fraction, near, engines.minilm, dice), truth
 
     if "swaps" in args.only:
-        report["swaps"] = measured(planted(args.rows, 10**9)[0], engines, args, args.svg)
+        for swap in args.swap:
+            known, _ = planted(swap, args.rows, 10**9)
+            report[f"swaps, {swap}"] = measured(known, engines, args, args.svg if swap == args.swap[0] else None)
     if "training" in args.only:
         held_out = short(order, args.longest)[-args.held_out :]
-        report["training"] = trained(*planted(args.train_rows, args.longest), held_out, engines, args, work)
+        noisy = planted(args.swap[0], args.train_rows, args.longest)
+        report["training"] = trained(*noisy, held_out, engines, args, work)
     if args.out:
         args.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
@@ -151,7 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--noise-fraction", type=float, default=0.2)
     parser.add_argument(
-        "--swap", choices=["any", "near"], default="any", help="whose answer: any row's, a similar one's"
+        "--swap", nargs="+", choices=["any", "near"], default=["any"], help="whose answer: any row's, a similar one's"
     )
     parser.add_argument("--model", default="sprout")
     parser.add_argument("--samples", type=int, default=3)
