@@ -49,12 +49,14 @@ def plain_copy(path: Path, out: Path) -> dict[str, Any]:
 
 def ingest(path: Path, out: Path) -> dict[str, Any]:
     """From the source to a committed version, as the ingest step does it."""
-    from schemas.examples import EXAMPLES
     from schemas.lineage import Step
     from schemas.sources import SourceSpec
     from storage.ingest import Ingester
-    from storage.readers import read_source, source_digest
+    from storage.readers import source_digest
+    from storage.readers.ahead import ahead
     from storage.store import Store
+    from tasks.figures import Figures
+    from tasks.ingest import identified
 
     start = time.perf_counter()
     spec = SourceSpec(path=str(path), license="Apache-2.0")
@@ -62,24 +64,17 @@ def ingest(path: Path, out: Path) -> dict[str, Any]:
     content = {"sha256": source_digest(spec)}
     digested = time.perf_counter()
     draft = store.draft(Step(stage="ingest", method=spec.identity(), content=content))
-    ingester = Ingester("bench")
     draft.homes = [draft.step.output]
-    parts = {"digest": digested - start, "read": 0.0, "assign": 0.0, "put": 0.0}
-    then = time.perf_counter()
-    for batch in read_source(spec):
-        read = time.perf_counter()
-        rows = ingester.assign(batch.examples).select(*EXAMPLES)
-        assigned = time.perf_counter()
+    figures = Figures()
+    for rows, _ in ahead(identified(spec, "bench", Ingester("bench"))):
         draft.put("examples", rows)
-        done = time.perf_counter()
-        parts["read"] += read - then
-        parts["assign"] += assigned - read
-        parts["put"] += done - assigned
-        then = done
+        figures.add(rows)
+    draft.summary.update(figures.summary())
     before = time.perf_counter()
     manifest = store.commit(draft)
     end = time.perf_counter()
-    return {"seconds": end - start, "rows": manifest.counts.rows_out, "parts": {**parts, "commit": end - before}}
+    parts = {"digest": digested - start, "read, identify, write": before - digested, "commit": end - before}
+    return {"seconds": end - start, "rows": manifest.counts.rows_out, "parts": parts}
 
 
 WORK = {"copy": plain_copy, "ingest": ingest}

@@ -16,7 +16,7 @@ A Provender project. `recipe.yaml` says what is curated and how; `data/` holds s
     provender check recipe.yaml      # every mistake at once
     provender plan recipe.yaml       # what would run, and why
     provender run recipe.yaml        # resumable; results land in store/
-    provender show {name}            # counts, reasons, scores
+    provender show {name:<18} # counts, reasons, scores
     provender serve                  # the lineage browser
 """
 
