@@ -1,6 +1,6 @@
 """Which turns resemble which benchmark items: cosines in blocks, so that memory does not grow with the pool."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import polars as pl
@@ -21,19 +21,23 @@ def cosine_blocks(ours: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[int, n
         yield begin, np.clip(ours[begin : begin + _BLOCK] @ theirs.T, -1, 1)
 
 
-def closest_items(ours: np.ndarray, theirs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Per row of ours the ``count`` closest of theirs: places and cosines, closest first, shape (rows, count).
+#: Cosines of some consecutive texts with all items, and the first of those texts; float32, shape (texts, items).
+Blocks = Iterable[tuple[int, np.ndarray]]
 
-    Ties go to the smaller place; fewer columns where there are fewer of theirs.
+
+def closest_items(blocks: Blocks, texts: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Per text the ``count`` closest items: places and cosines, closest first, shape (texts, count).
+
+    Ties go to the smaller place; fewer columns where there are fewer items.
     """
-    count = min(count, len(theirs))
-    place, value = np.zeros((len(ours), count), dtype=np.int64), np.zeros((len(ours), count), dtype=np.float32)
-    for begin, block in cosine_blocks(ours, theirs):
-        stop = begin + len(block)
-        best = _top(block, count)
-        place[begin:stop] = best
-        value[begin:stop] = np.take_along_axis(block, best, axis=1)
-    return place, value
+    places, values = list[np.ndarray](), list[np.ndarray]()
+    for _, block in blocks:
+        best = _top(block, min(count, block.shape[1]))
+        places.append(best)
+        values.append(np.take_along_axis(block, best, axis=1))
+    if not places:
+        return np.zeros((texts, 0), dtype=np.int64), np.zeros((texts, 0), dtype=np.float32)
+    return np.concatenate(places), np.concatenate(values)
 
 
 class ClosestTurns:
@@ -44,9 +48,9 @@ class ClosestTurns:
         self.value = np.full((items, count), -np.inf, dtype=np.float32)
         self.turn = np.full((items, count), -1, dtype=np.int64)
 
-    def add(self, first: int, ours: np.ndarray, theirs: np.ndarray, key: np.ndarray) -> None:
-        """Turns ``first …`` with these unit rows; ``key`` (uint64 per turn) decides between equal cosines."""
-        for begin, block in cosine_blocks(ours, theirs):
+    def add(self, first: int, blocks: Blocks, key: np.ndarray) -> None:
+        """Turns ``first …`` with these cosines; ``key`` (uint64 per turn) decides between equal ones."""
+        for begin, block in blocks:
             better = np.flatnonzero(block.max(axis=0) >= self.value[:, -1])
             if not len(better):
                 continue

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.decontaminate._candidates import closest_items, comparable
+from methods.decontaminate._candidates import closest_items, comparable, cosine_blocks
 from methods.matching import Matcher, PairMethod, heard, no_pairs, pair_rows
 from schemas.lineage import Rule
 from schemas.method import Using
@@ -60,7 +60,8 @@ class Embedding(PairMethod):
             for here in listened.iter_slices(_TURNS):
                 if not len(entry) or not here.height:
                     continue
-                place, cosine = closest_items(using.embed.embed(here["content"].to_list()), vectors, self.nearest)
+                blocks = cosine_blocks(using.embed.embed(here["content"].to_list()), vectors)
+                place, cosine = closest_items(blocks, here.height, self.nearest)
                 text = np.repeat(np.arange(here.height), place.shape[1])
                 # In the precision that scores are stored in, so that a threshold decides the same of stored ones.
                 near = cosine.ravel().astype(np.float64)

@@ -1,7 +1,7 @@
-"""Is an example a rephrased benchmark item? Embeddings bring up candidates, a language model decides."""
+"""Is an example a rephrased benchmark item? Embeddings or weighted words bring up candidates, a language model decides."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -9,10 +9,12 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import FailureClass
-from methods.decontaminate._candidates import ClosestTurns, comparable
+from methods.decontaminate._candidates import Blocks, ClosestTurns, comparable, cosine_blocks
 from methods.decontaminate._rephrase import Ruling, rulings
+from methods.decontaminate._tf_idf import TfIdf
 from methods.keyed import keyed_hashes
 from methods.matching import entries, heard, turns
+from methods.needs import needed
 from methods.prompted import Prompted
 from methods.sampling import Draw
 from methods.spans import matched_spans
@@ -24,15 +26,18 @@ from schemas.method import TOKENS_PER_WORD, DecontaminateMethod, Expected, Using
 _RULE = "rephrased"
 _UNDECIDED = "undecided-"
 _SPAN = 3  # words: shorter runs are no evidence for a reader
-_TURNS = 4096  # embedded at once
+_TURNS = 4096  # looked at at once
+
+Measure = Literal["embedding", "tf-idf"]
 
 
 class LlmJudge(Prompted, DecontaminateMethod):
     """Drops examples that a language model finds to pose the same problem as a benchmark item.
 
     For every item the ``candidates`` closest user, system or tool turns of the pool are judged, if their cosine reaches
-    ``min_cosine``; of an example that is a candidate of many items, the ``items_per_example`` closest. Each pair is asked about
-    in both orders: two yes drop the example, two no clear the pair. What is undecided is a class of its own, never a
+    ``min_cosine``; of an example that is a candidate of many items, the ``items_per_example`` closest. Closest by embeddings,
+    by TF-IDF of words (``closest_by: [tf-idf]`` needs no embedder), or by both, each bringing up its own. Each pair is asked
+    about in both orders: two yes drop the example, two no clear the pair. What is undecided is a class of its own, never a
     default: the orders disagree (``split``), a reply cannot be read (``unparsed``), a call failed (by its class); such
     examples are quarantined, or kept where ``undecided`` says so. An example that is no candidate is kept.
     Both texts stand between marks that they cannot close, and are cut at ``most_characters``.
@@ -45,11 +50,18 @@ class LlmJudge(Prompted, DecontaminateMethod):
     """
 
     method: Literal["llm-judge"] = "llm-judge"
-    needs: ClassVar[frozenset[str]] = frozenset({"embed", "judge"})
+    version: ClassVar[int] = 2
+    needs: ClassVar[frozenset[str]] = needed(
+        {"embed", "judge"}, lambda method: {"judge", "embed"} if "embedding" in method.closest_by else {"judge"}
+    )
     speaks: ClassVar[tuple[str, ...]] = ("same-problem",)
 
     candidates: int = Field(5, ge=1, le=100, description="turns judged per item, the closest ones")
-    min_cosine: float = Field(0.5, ge=-1, le=1, description="turns farther from the item are not judged")
+    closest_by: tuple[Measure, ...] = Field(
+        ("embedding",), min_length=1, max_length=2, description="cosine of embeddings, of TF-IDF vectors, or both"
+    )
+    min_cosine: float = Field(0.5, ge=-1, le=1, description="by embeddings: turns farther from the item are not judged")
+    min_tf_idf: float = Field(0.15, ge=0, le=1, description="by TF-IDF: turns farther from the item are not judged")
     items_per_example: int = Field(3, ge=1, description="items an example is judged against, the closest ones")
     min_words: int = Field(5, ge=1, description="shorter turns and items are not compared")
     undecided: Literal["quarantine", "keep"] = Field("quarantine", description="what becomes of undecided examples")
@@ -77,7 +89,7 @@ class LlmJudge(Prompted, DecontaminateMethod):
 
     def expected_calls(self, rows: int, words: float) -> Expected:
         """At most two calls for each of an example's items; far fewer where few turns come near an item."""
-        calls = 2 * self.items_per_example * rows
+        calls = 2 * self.items_per_example * rows * len(set(self.closest_by))
         return Expected(calls, round(calls * (2 * words * TOKENS_PER_WORD + 120 + self.draw.max_tokens)))
 
     def judge(
@@ -95,22 +107,40 @@ class LlmJudge(Prompted, DecontaminateMethod):
         return conform(pl.DataFrame(verdicts, schema=dict(VERDICTS)), VERDICTS, "verdicts of llm-judge")
 
     def candidate_pairs(self, pool: pl.DataFrame, items: pl.DataFrame, using: Using) -> pl.DataFrame:
-        """The pairs to be judged, closest first per example: row, turn, worse, content, entry, cosine and the item."""
+        """The pairs to be judged: row, turn, worse, content, entry, ``cosine``, ``closest_by`` and the item's columns.
+
+        Per example the closest first, and those that embeddings brought up before those that words did.
+        """
         listened = heard(turns(pool), "prompt")
         listened = listened[comparable(listened["content"], self.min_words)]
         entry = comparable(items["prompt"], self.min_words)
+        # Equal cosines are told apart by the example's id and the turn, so that row order does not matter.
+        key = keyed_hashes(pool["id"][listened["row"].to_numpy()], 0) + listened["turn"].to_numpy().astype(np.uint64)
+        found = [
+            self._closest(listened, items, entry, key, measure, using)
+            for measure in ("embedding", "tf-idf")
+            if measure in self.closest_by
+        ]
+        return (
+            pl.concat(found)
+            .unique(["row", "entry"], keep="first", maintain_order=True)
+            .sort("row", maintain_order=True)
+        )
+
+    def _closest(
+        self, listened: pl.DataFrame, items: pl.DataFrame, entry: np.ndarray, key: np.ndarray, by: Measure, using: Using
+    ) -> pl.DataFrame:
+        """The pairs that one measure brings up; ``entry`` are the places of the items that are compared."""
         closest = ClosestTurns(len(entry), self.candidates)
         if listened.height and len(entry):
-            vectors = using.embed.embed(items["prompt"][entry].to_list())
-            # Equal cosines are told apart by the example's id and the turn, so that row order does not matter.
-            key = keyed_hashes(pool["id"][listened["row"].to_numpy()], 0) + listened["turn"].to_numpy().astype(
-                np.uint64
-            )
+            cosines = _cosines(by, items["prompt"][entry], using)
             for number, here in enumerate(listened.iter_slices(_TURNS)):
-                closest.add(number * _TURNS, using.embed.embed(here["content"].to_list()), vectors, key)
-        turn, item, cosine = closest.pairs(self.min_cosine)
+                closest.add(number * _TURNS, cosines(here["content"]), key)
+        turn, item, cosine = closest.pairs(self.min_cosine if by == "embedding" else self.min_tf_idf)
         found = listened[turn].with_columns(
-            pl.Series("entry", entry[item], dtype=pl.Int64), pl.Series("cosine", cosine, dtype=pl.Float64)
+            pl.Series("entry", entry[item], dtype=pl.Int64),
+            pl.Series("cosine", cosine, dtype=pl.Float64),
+            pl.lit(by).alias("closest_by"),
         )
         named = items.with_row_index("entry").with_columns(pl.col("entry").cast(pl.Int64))
         # An item may be near several turns of an example: the closest speaks for it.
@@ -143,6 +173,14 @@ _CLASSES = ("split", "unparsed", *get_args(FailureClass))
 _JUDGED = pl.Struct({"judged": pl.List(pl.Struct({"verdict": pl.String}))})
 
 
+def _cosines(by: Measure, texts: pl.Series, using: Using) -> Callable[[pl.Series], Blocks]:
+    """Cosines of turns with these items, in blocks."""
+    if by == "tf-idf":
+        return TfIdf(texts).blocks
+    vectors = using.embed.embed(texts.to_list())
+    return lambda turns: cosine_blocks(using.embed.embed(turns.to_list()), vectors)
+
+
 def _undecided(name: str) -> Rule:
     how = {
         "split": "the judge says yes in one order and no in the other",
@@ -164,6 +202,7 @@ def _evidence(
         "turn": pair["turn"],
         "in": "worse" if pair["worse"] else "messages",
         "cosine": round(pair["cosine"], 4),
+        "closest_by": pair["closest_by"],
         "spans": [{"text": list(span.text), "item": list(span.item)} for span in spans[:8]],
         "quote": (pair["content"][slice(*longest.text)] if longest else pair["content"])[:160],
         "judged": [

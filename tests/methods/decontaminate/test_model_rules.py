@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from backends.protocols import Reply, Request, ScoreRequest, TokenLogprobs
-from methods.decontaminate._candidates import ClosestTurns, closest_items
+from methods.decontaminate._candidates import ClosestTurns, closest_items, cosine_blocks
 from methods.decontaminate._rephrase import same_or_not, same_question
 from methods.decontaminate.embedding import Embedding
 from methods.decontaminate.llm_judge import LlmJudge
@@ -95,13 +95,13 @@ def test_closest_are_found_exactly_across_blocks_and_ties_go_by_place():
     ours, theirs = (generator.normal(size=(n, 8)).astype(np.float32) for n in (2500, 300))
     ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs))
     theirs[7] = theirs[3]
-    place, value = closest_items(ours, theirs, 4)
+    place, value = closest_items(cosine_blocks(ours, theirs), len(ours), 4)
     full = np.clip(ours @ theirs.T, -1, 1)
     assert (place == np.argsort(-full, axis=1, kind="stable")[:, :4]).all()
     assert np.allclose(value, -np.sort(-full, axis=1)[:, :4])
     closest, key = ClosestTurns(300, 3), np.arange(2500, dtype=np.uint64)
     for begin in range(0, 2500, 999):
-        closest.add(begin, ours[begin : begin + 999], theirs, key)
+        closest.add(begin, cosine_blocks(ours[begin : begin + 999], theirs), key)
     turn, item, cosine = closest.pairs(-1)
     assert (turn.reshape(300, 3) == np.argsort(-full.T, axis=1, kind="stable")[:, :3]).all()
     assert (item.reshape(300, 3)[:, 0] == np.arange(300)).all()
