@@ -1,13 +1,25 @@
 """Engines that print: their bars and reports are silenced while they load; what matters comes back as an error."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Held while something changes the state of the whole process: torch's generator and default type, how transformers builds
+#: a model. Two models loaded at once in two threads got no weights ("Cannot copy out of meta tensor") or random ones.
+ALONE = threading.RLock()
+
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
+    """One model at a time in this process, and quietly (see ``quiet``)."""
+    with ALONE, quiet():
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
     """Transformers and datasets without progress bars, load reports and advice; their levels are put back afterwards."""
     from transformers.utils import logging as transformers_logging
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backends.cpu import cpu_threads
-from backends.quiet import quiet_loading
+from backends.quiet import quiet
 from backends.train._attach import keep_start, save_against
 from backends.train._preflight import Preflight
 from backends.train._tokens import Pairs, Sequences
@@ -58,7 +58,7 @@ def fit(job: Job, model: Any, reference: Any, tokenizer: Any, made: Sequences | 
     """
     start = newest_checkpoint(job.output_dir)
     begin = keep_start(model, job.training.adapter, job.output_dir)
-    with quiet_loading(), cpu_threads(job.threads):
+    with quiet(), cpu_threads(job.threads):
         trainer, order = _trainer(job, model, reference, tokenizer, made)
         if start:
             order.restore(start)

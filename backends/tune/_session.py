@@ -12,6 +12,7 @@ from backends.cpu import threads_for
 from backends.protocols import TokenLogprobs, Turn
 from backends.quiet import call_home_off, quiet_loading
 from backends.tune._adam import adam_direction
+from backends.tune._chance import Chance
 from schemas.errors import BackendError
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ class TorchTuning:
 
         call_home_off()
         self.config = config
-        with quiet_loading():
+        self._chance = Chance(rng_seed)
+        with self._chance.drawing(), quiet_loading():
             model, tokenizer = load_model(
                 Transformers(model=config.model, device=config.device, download=config.download)
             )
-        torch.manual_seed(rng_seed)
+            torch.manual_seed(rng_seed)
+            self.model = _with_lora(model, config.lora_rank) if config.adapter == "lora" else model
         self._base, self._tokenizer = model, tokenizer
-        self.model = _with_lora(model, config.lora_rank) if config.adapter == "lora" else model
+        self._chance.restart()
         if config.adapter == "full":
             self.model.requires_grad_(True)
         self._tokens = ChatTokens(tokenizer)
@@ -83,7 +86,8 @@ class TorchTuning:
             for rate, batch in zip(rates, batches, strict=True):
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                losses = self._answer_losses([pairs[i] for i in batch])
+                with self._chance.where_it_draws(self.model):
+                    losses = self._answer_losses([pairs[i] for i in batch])
                 share = torch.tensor([scale[i] for i in batch], device=losses.device)
                 loss = (losses * share).mean()
                 self._optimizer.zero_grad(set_to_none=True)
@@ -141,6 +145,7 @@ class TorchTuning:
             parameter.data.copy_(first)
         self._optimizer = self._fresh_optimizer()
         self._rng = np.random.default_rng(self._rng_seed)
+        self._chance.restart()
         self.mean_rate = 0.0
 
     def save(self, folder: Path) -> None:
@@ -223,5 +228,4 @@ def _with_lora(model: Any, rank: int) -> Any:
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    with quiet_loading():
-        return get_peft_model(model, config)
+    return get_peft_model(model, config)

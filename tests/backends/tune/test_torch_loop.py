@@ -1,10 +1,16 @@
 """The proxy tuner on a tiny model: it learns what it is shown, equal input gives equal weights, gradients are true."""
 
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 
 from backends.protocols import Request, Sampling, ScoreRequest, Turn
 from backends.tune.torch_loop import TorchTuner
+from backends.weights import resolve
 from schemas.errors import BackendError
 
 pytestmark = pytest.mark.engine
@@ -48,6 +54,44 @@ def test_equal_input_gives_equal_weights_and_another_seed_another_order(adapter:
 
     assert history(3) == history(3)
     assert len({tuple(history(seed)) for seed in range(3)}) > 1
+
+
+@pytest.fixture
+def with_dropout(tmp_path):
+    """Sprout, with a dropout that it was not trained with."""
+    folder = tmp_path / "dropping"
+    shutil.copytree(resolve("sprout").source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("dropping", [False, True], ids=["lora", "lora and dropout"])
+def test_proxies_that_learn_at_once_end_as_one_after_the_other(request, dropping: bool) -> None:
+    model = request.getfixturevalue("with_dropout") if dropping else "sprout"
+    tuner = TorchTuner(model=model, adapter="lora", batch_size=1, learning_rate=1e-3).open()
+
+    def history(seed: int) -> list[float]:
+        session = tuner.start(seed)
+        first = session.learn(FACTS, epochs=2)
+        session.reset()
+        assert session.learn(FACTS, epochs=2) == first, "a reset session draws anew what it drew"
+        return first
+
+    alone = [history(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(history, range(4))) == alone
+    before = torch.random.get_rng_state()
+    history(0)
+    assert torch.equal(torch.random.get_rng_state(), before), "what others draw in this process is untouched"
+
+
+def test_models_that_load_at_once_get_their_weights() -> None:
+    """Transformers left some without (a meta tensor, a random head) when two threads built one at a time each."""
+    engine = TorchTuner().open()
+    with ThreadPoolExecutor(4) as pool:
+        losses = list(pool.map(lambda seed: mean_loss(engine.start(seed).losses(FACTS)), range(8)))
+    assert len(set(losses)) == 1
 
 
 def test_a_conversation_of_weight_zero_teaches_nothing() -> None:
