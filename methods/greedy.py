@@ -56,7 +56,10 @@ def k_center(
 
 @dataclass(frozen=True)
 class Graph:
-    """For each row its most similar rows (itself first): ``other`` int32 and ``similarity`` float32, both (n, k)."""
+    """For each row its most similar rows, itself first, the others in no order: ``other`` int32, ``similarity`` float32.
+
+    Both are (n, k).
+    """
 
     other: np.ndarray
     similarity: np.ndarray
@@ -74,9 +77,9 @@ def nearest_graph(rows: np.ndarray, k: int, progress: Callable[[int], None] | No
         own = np.arange(len(near))
         near[own, start + own] = 2.0  # itself first, whatever rounding says
         best = _largest(near, k)
-        value = np.take_along_axis(near, best, axis=1)
-        order = np.lexsort((best, -value), axis=1)
-        return start, np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
+        at = (best == (start + own)[:, None]).argmax(axis=1)
+        best[own, at], best[:, 0] = best[:, 0].copy(), start + own
+        return start, best, np.take_along_axis(near, best, axis=1)
 
     for start, best, value in in_order(block, range(0, n, size)):
         other[start : start + len(best)], similarity[start : start + len(best)] = best, np.clip(value, 0.0, 1.0)
@@ -119,7 +122,7 @@ def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = No
     n, k = graph.other.shape
     # Who is served by a candidate: the rows that have it among their neighbours.
     flat = graph.other.ravel()
-    order = np.argsort(flat, kind="stable")
+    order = _stable_order(flat)
     served, likeness = (order // k).astype(np.int64), graph.similarity.ravel()[order].astype(np.float64)
     first = np.searchsorted(flat[order], np.arange(n + 1))
     covered = np.zeros(n)
@@ -133,17 +136,25 @@ def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = No
     while queue and left > 0:
         stale, row = heapq.heappop(queue)
         here = slice(first[row], first[row + 1])
-        gain = float(np.maximum(likeness[here] - covered[served[here]], 0.0).sum())
+        some = served[here] if here.stop - here.start < n else slice(None)  # who serves all serves them in order
+        gain = float(np.maximum(likeness[here] - covered[some], 0.0).sum())
         if queue and (-gain, row) > queue[0] and gain < -stale:
             heapq.heappush(queue, (-gain, row))
             continue
         if price[row] > left:
             break
         left -= float(price[row])
-        np.maximum.at(covered, served[here], likeness[here])
+        covered[some] = np.maximum(covered[some], likeness[here])  # a row has a candidate once among its neighbours
         chosen.append(row)
         won.append(gain)
     return np.array(chosen, dtype=np.int64), np.array(won)
+
+
+def _stable_order(values: np.ndarray) -> np.ndarray:
+    """Stable ascending order of int32 values of 0 or more, by their halves: 16 bits are sorted in linear time."""
+    order = np.argsort(values.astype(np.uint16), kind="stable")  # the low half
+    high = (values >> 16).astype(np.uint16)
+    return order[np.argsort(high[order], kind="stable")] if high.any() else order
 
 
 def apart(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from methods.greedy import Graph, apart, facility_location, k_center, nearest_graph
+from methods.greedy import Graph, _stable_order, apart, facility_location, k_center, nearest_graph
 from methods.select.deita import Deita
 from methods.select.facility_location import FacilityLocation
 from methods.select.k_center import KCenter
@@ -215,3 +215,10 @@ def test_centers_stop_at_the_first_that_does_not_fit_and_all_greedy_sets_are_beg
         for name, kept in found.items():
             fits = int((np.cumsum(costs[whole[name]]) <= budget).sum())
             assert kept.tolist() == whole[name][:fits].tolist(), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2**31 - 1), max_size=200), st.integers(1, 2**31 - 1))
+def test_the_order_by_halves_is_the_stable_order(values: list[int], most: int) -> None:
+    some = np.array([value % most for value in values], dtype=np.int32)
+    assert _stable_order(some).tolist() == np.argsort(some, kind="stable").tolist()
