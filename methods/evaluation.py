@@ -1,4 +1,6 @@
-"""What does a model do on examples it was not trained on? Held-out loss, exact match, ROUGE-L; per slice, with intervals.
+"""What does a model do on examples it was not trained on? Loss, exact match, ROUGE-L, pass@k, a judge's preference.
+
+Per slice, with intervals.
 
 A method over the `LLM` protocol: any engine that scores and replies can be measured, and the untuned model beside it.
 """
@@ -13,13 +15,14 @@ import polars as pl
 
 from backends.protocols import LLM, Reply, Request, Sampling, Sandbox, ScoreRequest
 from methods.conversation import as_turns
+from methods.evaluation_pairwise import WIN_COLUMNS, Judged, Names, PairwiseJudge, judged
 from methods.metrics import exact_match, rouge_l_f1, rouge_tokens
 from methods.pass_at_k import checked_metrics, drawn_for, pass_rates
-from schemas.errors import EmptyStage
+from schemas.errors import EmptyStage, UsageError
 from schemas.method import Progress, silent
 from schemas.training import EvalReport, Measured
 
-MetricName = Literal["loss", "exact-match", "rouge-l", "pass@k"]
+MetricName = Literal["loss", "exact-match", "rouge-l", "pass@k", "pairwise"]
 
 #: Resamples behind every interval.
 RESAMPLES = 1000
@@ -34,11 +37,13 @@ _CELLS = 4_000_000  # of one block of drawn counts: 32 MB
 @dataclass(frozen=True)
 class EvalResult:
     """The report, and a row per example: ``id``, ``source``, ``n_tokens``, ``loss`` (nats per token), ``reply``,
-    ``exact_match``, ``rouge_l``, and the same with ``before_`` in front for the baseline. Null = not measured.
+    ``exact_match``, ``rouge_l``, ``win_base``, ``win_reference``, and the same with ``before_`` in front for the
+    baseline. Null = not measured. ``judged`` holds a judge's verdicts and what speaks for and against them.
     """
 
     report: EvalReport
     examples: pl.DataFrame
+    judged: Judged | None = None
 
 
 def evaluate(
@@ -54,6 +59,9 @@ def evaluate(
     sandbox: Sandbox | None = None,
     k: int = 1,
     samples: int | None = None,
+    pairwise: PairwiseJudge = PairwiseJudge(),
+    judge: LLM | None = None,
+    names: Names = Names(),
 ) -> EvalResult:
     """Measures ``llm`` (and ``baseline``, the untuned model) on ``examples`` (EXAMPLES columns).
 
@@ -65,12 +73,17 @@ def evaluate(
     - ``pass@k``: 0 to 1, the chance that one of ``k`` programs passes the example's tests (its original row's ``tests``),
       from ``samples`` replies run in ``sandbox``; higher is better. Examples without tests are not measured.
 
+    - ``pairwise``: ``win-rate-base`` and ``win-rate-reference``, 0 to 1 with 0.5 for even, of the same greedy replies by
+      ``judge`` (see `PairwiseJudge`); a judge that cannot be read is counted and left out.
+
     ``slices`` are columns; each of their values gets a line of its own, unless all are null. Raises ``EmptyStage``
     without examples, ``CannotScore`` where the engine gives no log-probabilities.
     """
     if examples.is_empty():
         raise EmptyStage("there is no example to evaluate on; give a target source that has some")
     checked_metrics(metrics, sandbox)
+    if "pairwise" in metrics and judge is None:
+        raise UsageError("metric pairwise asks a judge; give `backends: {judge: …}` or `llm`")
     texts = [name for name in metrics if name not in ("loss", "pass@k")]
     runs = [("", llm)] + ([("before_", baseline)] if baseline is not None else [])
     passes = len(runs) * (("loss" in metrics) + bool(texts) + ("pass@k" in metrics))
@@ -95,15 +108,22 @@ def evaluate(
             frame = frame.with_columns(_replies(engine, examples, max_new_tokens, watched, prefix))
             if not prefix:
                 unscored.update(frame["reply_failure"].drop_nulls().to_list())
+    ruled: Judged | None = None
+    if judge is not None and "pairwise" in metrics:
+        before = frame["before_reply"].to_list() if baseline is not None else None
+        ruled = judged(
+            examples, frame["reply"].to_list(), before, pairwise, judge, rng=rng, names=names, progress=progress
+        )
+        frame = frame.with_columns(ruled.columns.get_columns())
     report = EvalReport(
         model=llm.identity(),
         baseline=None if baseline is None else baseline.identity(),
         examples=examples.height,
         unscored=dict(unscored),
         truncated=truncated,
-        measured=tuple(_measured(frame, metrics, slices, baseline is not None, rng)),
+        measured=tuple(_measured(frame, metrics, slices, rng)),
     )
-    return EvalResult(report, frame)
+    return EvalResult(report, frame, ruled)
 
 
 def answer_losses(llm: LLM, examples: pl.DataFrame, progress: Callable[[int, str], None] | None = None) -> pl.DataFrame:
@@ -172,17 +192,21 @@ def _replies(
     ]
 
 
-_COLUMN: Mapping[str, str] = {
+#: Column of an evaluation's scores that holds each metric per example.
+SCORE_COLUMNS: Mapping[str, str] = {
     "loss": "loss",
     "exact-match": "exact_match",
     "rouge-l": "rouge_l",
     "pass@k": "pass_at_k",
+    **WIN_COLUMNS,
 }
 
 
 def _measured(
-    frame: pl.DataFrame, metrics: Sequence[str], slices: Sequence[str], paired: bool, rng: np.random.Generator
+    frame: pl.DataFrame, metrics: Sequence[str], slices: Sequence[str], rng: np.random.Generator
 ) -> list[Measured]:
+    names = [name for name in metrics if name != "pairwise"]
+    names += [name for name, column in WIN_COLUMNS.items() if column in frame.columns]
     parts: list[tuple[str, pl.DataFrame]] = [("all", frame)]
     for column in slices:
         values = sorted(
@@ -190,11 +214,12 @@ def _measured(
         )
         if values != [None]:
             parts += [(f"{column}={value}", frame.filter(pl.col(column).eq_missing(value))) for value in values]
-    return [_measure(part, metric, name, paired, rng) for metric in metrics for name, part in parts]
+    return [_measure(part, metric, name, rng) for metric in names for name, part in parts]
 
 
-def _measure(part: pl.DataFrame, metric: str, name: str, paired: bool, rng: np.random.Generator) -> Measured:
-    column = _COLUMN[metric]
+def _measure(part: pl.DataFrame, metric: str, name: str, rng: np.random.Generator) -> Measured:
+    column = SCORE_COLUMNS[metric]
+    paired = f"before_{column}" in part.columns
     both = [column, f"before_{column}"] if paired else [column]
     known = part.filter(pl.all_horizontal(pl.col(c).is_not_null() for c in both))
     if known.is_empty():

@@ -130,7 +130,7 @@ def tally(orders: Sequence[tuple[Said, Said]], rng: np.random.Generator) -> Tall
     )
 
 
-def length_figures(pairs: Sequence[Pair], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def length_figures(pairs: Sequence[Pair], outcomes: Sequence[str]) -> dict[str, Any]:
     """Whether it may have been length that won: characters of both sides, and how wins go with being longer.
 
     ``longer_won``: of the decided pairs of unequal length, how many the longer answer won. ``correlation``: rank

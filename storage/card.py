@@ -208,7 +208,10 @@ def _training(page: VersionPage) -> str:
         for run in page.training
         for metric in run.metrics
     ]
-    return table(("step", "model", "metric", "before", "after", "95 % interval"), rows)
+    notes = dict.fromkeys(f"- {plain(note)}" for run in page.training for note in run.notes)
+    return "\n\n".join(
+        filter(None, [table(("step", "model", "metric", "before", "after", "95 % interval"), rows), "\n".join(notes)])
+    )
 
 
 def _limits(page: VersionPage) -> str:

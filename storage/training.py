@@ -33,6 +33,7 @@ def training_of(manifest: Manifest) -> Training:
         history=history_of(summary),
         seconds=seconds_of(manifest),
         output=str(summary["output_dir"]) if summary.get("output_dir") else None,
+        notes=tuple(str(note) for note in summary.get("notes") or ()) if manifest.ref.stage == "evaluate" else (),
     )
 
 

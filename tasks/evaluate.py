@@ -1,33 +1,46 @@
 """Measure a trained model on examples it was not trained on; scores and per-example losses go back into the store."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import TypeAdapter
 
 from backends.config import AnyLLM
-from methods.evaluation import evaluate
+from methods.evaluation import SCORE_COLUMNS, evaluate
+from methods.evaluation_pairwise import Names, told
 from schemas.errors import MissingDataset, UsageError
 from schemas.lineage import DatasetRef
 from schemas.recipe import Evaluation
-from tasks.bench import Bench
+from storage.store import Store
+from tasks.bench import Bench, using
 from tasks.engines import opened
-from tasks.materialise import Work, materialise
+from tasks.events import StepProgress
+from tasks.materialise import Work, materialise, put_calls
 from tasks.stage_task import stage_task
 
 VERSION = 1
+
+#: Columns of a row's scores, besides those of the metrics themselves.
+_PARTS = ("n_tokens", "before_loss", "before_win_reference")
 
 
 @stage_task("evaluate", "gpu")
 def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench: Bench) -> DatasetRef:
     """Metrics of the model a finetune step made, beside the untuned one, with intervals; dense losses on ``target``."""
-    unused = {"target"} if "pass@k" in how.metrics else {"target", "k", "samples"}
-    settings = how.model_dump(mode="json", exclude=unused)
-    identity = {"stage": "evaluate", "version": VERSION, **settings}
+    judging = "pairwise" in how.metrics
+    judge = bench.config("judge") if judging else None
 
     def compute(work: Work) -> None:
         tuned, untuned = engines_of(work, model)
         rows = work.store.pool(target)
+        tools, asked = work.using, []
+        if judging:
+            tools, asked = using(bench, how.pairwise, "evaluate", work.using.progress)
+            if isinstance(work.using.progress, StepProgress):
+                work.using.progress.models = asked
         result = evaluate(
             tuned,
             rows.unique("id", keep="first", maintain_order=True).head(how.max_examples).with_columns(task_of()),
@@ -40,25 +53,46 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
             sandbox=opened(bench.config("sandbox")) if "pass@k" in how.metrics else None,
             k=how.k,
             samples=how.samples,
+            pairwise=how.pairwise,
+            judge=tools.judge if judging else None,
+            names=Names(judge=name_of(judge), writer=weights_of(work.store, model).base),
         )
         losses = rows.select("id").join(result.examples, on="id", how="left", maintain_order="left")
-        named = {
-            "loss": "loss",
-            "n_tokens": "n_tokens",
-            "before_loss": "before_loss",
-            "exact_match": "exact_match",
-            "rouge_l": "rouge_l",
-            "pass_at_k": "pass_at_k",
-        }
-        parts = [pl.col(c).cast(pl.Float64).alias(n) for c, n in named.items() if c in losses.columns]
+        parts = [pl.col(c).cast(pl.Float64) for c in (*SCORE_COLUMNS.values(), *_PARTS) if c in losses.columns]
         score = -pl.col("loss") if "loss" in losses.columns else pl.lit(None, pl.Float64)
         work.draft.keep_members(work.store.describe(target))
         work.draft.put("scores", losses.select(score.alias("score"), *parts))
         report = result.report.model_dump(mode="json")
         work.draft.summary = {**report, "model": {"step": str(model), **report["model"]}}
+        if result.judged is not None:
+            work.draft.put("sidecar/verdicts", result.judged.verdicts)
+            work.draft.summary |= {
+                "judging": list(result.judged.notes),
+                "notes": [line for note in result.judged.notes for line in told(note)],
+            }
+            work.draft.run = {**work.draft.run, **put_calls(work.draft, asked)}
         work.draft.nondeterministic = True
 
-    return materialise("evaluate", identity, [("model", model), ("pool", target)], bench, compute)
+    return materialise(
+        "evaluate",
+        _identity(how),
+        [("model", model), ("pool", target)],
+        bench,
+        compute,
+        backends={"judge": dict(judge.identity())} if judge is not None else None,
+    )
+
+
+def _identity(how: Evaluation) -> Mapping[str, Any]:
+    """What decides the figures; settings of metrics that are not asked for are left out."""
+    unused = {"target", "pairwise", "harness"} | (set() if "pass@k" in how.metrics else {"k", "samples"})
+    found = {"stage": "evaluate", "version": VERSION, **how.model_dump(mode="json", exclude=unused)}
+    return {**found, "pairwise": how.pairwise.identity()} if "pairwise" in how.metrics else found
+
+
+def name_of(config: Any) -> str:
+    """What an engine's config calls its model; the engine's own name where it has none."""
+    return str(getattr(config, "model", "") or getattr(config, "backend", ""))
 
 
 def task_of() -> pl.Expr:
@@ -66,21 +100,35 @@ def task_of() -> pl.Expr:
     return pl.col("extra").str.json_path_match("$.task").alias("task")
 
 
-def engines_of(work: Work, model: DatasetRef) -> tuple[Any, Any]:
-    """The trained model and the one it started from, opened."""
-    manifest = work.store.describe(model)
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Where a trained model lies: ``base`` is the model it was made from, ``adapter`` says that only an adapter is here."""
+
+    folder: Path
+    base: str
+    adapter: bool
+
+
+def weights_of(store: Store, model: DatasetRef) -> TrainedWeights:
+    """The weights that a finetune step made; ``UsageError`` for another step, ``MissingDataset`` where they are gone."""
+    manifest = store.describe(model)
     if manifest.step.stage != "finetune":
         raise UsageError(f"{model} is no trained model; give the ref of a finetune step (`provender ls --all`)")
-    folder = work.store.root / "models" / str(model).replace("@", "-")
+    folder = store.root / "models" / str(model).replace("@", "-")
     if not folder.is_dir():
         raise MissingDataset(f"the weights of {model} are gone from {folder}; run the finetune step again")
-    base = manifest.step.backends["train"]
-    is_adapter = (folder / "adapter_model.safetensors").is_file()
-    name = base_model(manifest.summary, base)
+    name = base_model(manifest.summary, manifest.step.backends["train"])
+    return TrainedWeights(folder, name, (folder / "adapter_model.safetensors").is_file())
+
+
+def engines_of(work: Work, model: DatasetRef) -> tuple[Any, Any]:
+    """The trained model and the one it started from, opened."""
+    weights = weights_of(work.store, model)
     choose: TypeAdapter[Any] = TypeAdapter(AnyLLM)
-    trained = {"model": name, "adapter": str(folder)} if is_adapter else {"model": str(folder)}
+    at = str(weights.folder)
+    trained = {"model": weights.base, "adapter": at} if weights.adapter else {"model": at}
     tuned = choose.validate_python({"backend": "transformers", **trained})
-    untuned = choose.validate_python({"backend": "transformers", "model": name})
+    untuned = choose.validate_python({"backend": "transformers", "model": weights.base})
     return tuned.open(), untuned.open()
 
 

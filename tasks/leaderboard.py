@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from methods.evaluation import SCORE_COLUMNS
 from methods.stats import paired_bootstrap
-from schemas.identity import fingerprint
+from schemas.lineage import Manifest
+from storage.comparable import Terms, differing, terms_of
 from storage.store import Store
 from storage.training import metrics_of, model_name
+from storage.views import Metric
 
-#: Metrics for which less is more.
+#: Metrics for which less is more; a benchmark of the harness says it itself.
 LOWER_IS_BETTER = frozenset({"loss"})
-
-#: The column of an evaluation's scores that holds a metric per example.
-_COLUMNS = {"loss": "loss", "exact-match": "exact_match", "rouge-l": "rouge_l", "pass@k": "pass_at_k"}
 
 
 class Entry(BaseModel):
@@ -74,15 +74,15 @@ class Leaderboard(BaseModel):
 
 
 class _Run(BaseModel):
-    """One evaluation of one trained model, with what it must share to be compared."""
+    """One figure of one evaluation of one trained model, with what it must share to be compared."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    manifest: Any
-    tuned: Any
+    manifest: Manifest
+    tuned: Manifest
     dataset: str
-    target: str
-    training: dict[str, Any]
+    measured: Metric
+    terms: Terms
 
 
 def leaderboard(store: Store, metric: str | None = None) -> Leaderboard:
@@ -91,15 +91,16 @@ def leaderboard(store: Store, metric: str | None = None) -> Leaderboard:
     for name in (tag.name for tag in store.tags()):
         for tag in store.tag_history(name):
             tags.setdefault(str(tag.ref), []).append(f"{tag.name}@v{tag.number}")
-    groups: dict[str, list[tuple[_Run, Any]]] = {}
+    newest: dict[str, dict[str, _Run]] = {}  # of each model: it may have been evaluated again for other metrics
     for run in _runs(store):
-        for measured in metrics_of(run.manifest.summary):
-            if measured.slice == "all" and measured.value is not None and metric in (None, measured.name):
-                key = fingerprint([measured.name, run.target, run.training, measured.examples])
-                groups.setdefault(key, []).append((run, measured))
+        if metric in (None, run.measured.name):
+            newest.setdefault(run.terms.key, {})[str(run.tuned.ref)] = run
+    groups = {key: list(runs.values()) for key, runs in newest.items()}
     boards = [_board(store, key, group, tags) for key, group in groups.items()]
     boards.sort(key=lambda board: (-len(board.entries), board.metric, board.key))
-    return Leaderboard(boards=tuple(boards), apart=_apart(boards))
+    kinds = differing([group[0].terms for group in groups.values()])
+    reasons = ", ".join(f"{count} {name}" for name, count in kinds.items())
+    return Leaderboard(boards=tuple(boards), apart=f"not compared with one another: {reasons}" if reasons else "")
 
 
 def _runs(store: Store) -> list[_Run]:
@@ -108,59 +109,52 @@ def _runs(store: Store) -> list[_Run]:
     for manifest in manifests.values():
         if manifest.ref.stage != "evaluate":
             continue
-        inputs = dict(manifest.step.inputs)
-        tuned = manifests.get(str(inputs.get("model")))
-        target = inputs.get("pool")
-        if tuned is None or tuned.ref.stage != "finetune" or target is None:
+        tuned = manifests.get(str(dict(manifest.step.inputs).get("model")))
+        if tuned is None or tuned.ref.stage != "finetune":
             continue
-        found.append(
-            _Run(
-                manifest=manifest,
-                tuned=tuned,
-                dataset=str(dict(tuned.step.inputs)["dataset"]),
-                target=str(target),
-                training={
-                    "trainer": dict(tuned.step.backends.get("train", {})),
-                    "evaluation": {k: v for k, v in manifest.step.method.items() if k not in ("metrics", "method")},
-                },
-            )
-        )
+        dataset = str(dict(tuned.step.inputs)["dataset"])
+        found += [
+            _Run(manifest=manifest, tuned=tuned, dataset=dataset, measured=one, terms=terms_of(manifest, tuned, one))
+            for one in metrics_of(manifest.summary)
+            if one.slice == "all" and one.value is not None
+        ]
     return found
 
 
-def _board(store: Store, key: str, group: Sequence[tuple[_Run, Any]], tags: Mapping[str, list[str]]) -> Board:
-    first, measured = group[0]
-    metric = measured.name
-    lower = metric in LOWER_IS_BETTER
-    by_dataset: dict[str, list[tuple[_Run, Any]]] = {}
-    for run, one in group:
-        by_dataset.setdefault(run.dataset, []).append((run, one))
-    entries = [_entry(store, dataset, runs, tags) for dataset, runs in by_dataset.items()]
+def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, list[str]]) -> Board:
+    first = group[0]
+    metric = first.measured.name
+    benchmark: Any = (first.manifest.summary.get("tasks") or {}).get(metric) or {}
+    lower = metric in LOWER_IS_BETTER or benchmark.get("higher_is_better") is False
+    by_dataset: dict[str, list[_Run]] = {}
+    for run in group:
+        by_dataset.setdefault(run.dataset, []).append(run)
+    entries = [_entry(dataset, runs, tags) for dataset, runs in by_dataset.items()]
     entries.sort(key=lambda entry: (entry.value if lower else -entry.value, entry.dataset))
-    losses = {entry.dataset: _per_example(store, by_dataset[entry.dataset], metric) for entry in entries}
+    losses = {entry.dataset: _per_example(store, by_dataset[entry.dataset]) for entry in entries}
     compared = [_compared(entry, entries[0], losses, lower) for entry in entries]
     return Board(
         key=key,
         metric=metric,
-        target=first.target,
-        target_tags=tuple(tags.get(first.target, ())),
-        target_examples=int(measured.examples or 0),
+        target=first.terms.target,
+        target_tags=tuple(tags.get(first.terms.target, ())),
+        target_examples=int(first.measured.examples or 0),
         model=model_name(first.tuned) or "unknown",
-        training=first.training["trainer"],
+        training=dict(first.tuned.step.backends.get("train", {})),
         lower_is_better=lower,
         entries=tuple(compared),
         says=_says(compared, metric),
     )
 
 
-def _entry(store: Store, dataset: str, runs: Sequence[tuple[_Run, Any]], tags: Mapping[str, list[str]]) -> Entry:
-    values = [one.value for _, one in runs]
-    changes = [one.change for _, one in runs if one.change is not None]
-    trained = runs[0][0].tuned.summary.get("trained_on") or {}
+def _entry(dataset: str, runs: Sequence[_Run], tags: Mapping[str, list[str]]) -> Entry:
+    values = [run.measured.value for run in runs if run.measured.value is not None]
+    changes = [run.measured.change for run in runs if run.measured.change is not None]
+    trained: Any = runs[0].tuned.summary.get("trained_on") or {}
     several = len(runs) > 1
 
     def widest(name: str, pick: Any) -> float | None:
-        known = [getattr(one, name) for _, one in runs if getattr(one, name) is not None]
+        known = [getattr(run.measured, name) for run in runs if getattr(run.measured, name) is not None]
         return float(pick(known)) if known else None
 
     return Entry(
@@ -176,20 +170,25 @@ def _entry(store: Store, dataset: str, runs: Sequence[tuple[_Run, Any]], tags: M
         seeds=len(runs),
         seed_low=min(values) if several else None,
         seed_high=max(values) if several else None,
-        evaluations=tuple(str(run.manifest.ref) for run, _ in runs),
+        evaluations=tuple(str(run.manifest.ref) for run in runs),
     )
 
 
-def _per_example(store: Store, runs: Sequence[tuple[_Run, Any]], metric: str) -> np.ndarray | None:
+def _per_example(store: Store, runs: Sequence[_Run]) -> np.ndarray | None:
     """The metric per example of the target, averaged over seeds; NaN where one was not scored."""
-    column = _COLUMNS.get(metric)
     rows: list[np.ndarray] = []
-    for run, _ in runs:
-        scores = store.part(run.manifest.ref, "scores") if "scores" in run.manifest.parts else pl.DataFrame()
-        if column is None or column not in scores.columns:
-            return None
-        rows.append(scores[column].cast(pl.Float64).fill_null(float("nan")).to_numpy())
-    return np.mean(rows, axis=0)
+    for run in runs:
+        name, parts = run.measured.name, run.manifest.parts
+        if "sidecar/examples" in parts:
+            values = store.part(run.manifest.ref, "sidecar/examples").filter(metric=name).sort("doc_id")["value"]
+        else:
+            scores = store.part(run.manifest.ref, "scores") if "scores" in parts else pl.DataFrame()
+            column = SCORE_COLUMNS.get(name)
+            if column is None or column not in scores.columns:
+                return None
+            values = scores[column]
+        rows.append(values.cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    return np.mean(rows, axis=0) if len({len(row) for row in rows}) == 1 else None
 
 
 def _compared(entry: Entry, best: Entry, losses: Mapping[str, np.ndarray | None], lower: bool) -> Entry:
@@ -223,19 +222,3 @@ def _says(entries: Sequence[Entry], metric: str) -> str:
     if ties:
         return f"{name} has the best {metric}, but its lead over {', '.join(ties[:5])} is within the interval."
     return f"{name} has the best {metric}, and its lead over every other is outside the interval."
-
-
-def _apart(boards: Sequence[Board]) -> str:
-    """Why runs stand on different boards, or nothing."""
-    if len(boards) < 2:
-        return ""
-    reasons: list[str] = []
-    for what, kinds in (
-        ("metrics", {board.metric for board in boards}),
-        ("evaluation sets", {board.target for board in boards}),
-        ("models", {board.model for board in boards}),
-        ("training settings", {fingerprint(dict(board.training)) for board in boards}),
-    ):
-        if len(kinds) > 1:
-            reasons.append(f"{len(kinds)} {what}")
-    return f"not compared with one another: {', '.join(reasons) or 'unlike evaluations'}" if reasons else ""

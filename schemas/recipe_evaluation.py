@@ -1,0 +1,50 @@
+"""The recipe's ``evaluate`` section: what a trained model is measured on, and how."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backends.harness import Harness
+from methods.evaluation_pairwise import PairwiseJudge
+
+
+class Evaluation(BaseModel):
+    """What the trained model is measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str | None = Field(default=None, description="the source (role: target) to evaluate on")
+    metrics: tuple[Literal["loss", "exact-match", "rouge-l", "pass@k", "pairwise"], ...] = Field(
+        default=("loss",), description="pairwise asks the recipe's judge (`backends: judge`, or `llm`)"
+    )
+    k: int = Field(default=1, ge=1, description="of pass@k: how many programs may be tried")
+    samples: int | None = Field(
+        default=None, ge=1, description="of pass@k: replies drawn per example; by default 1, or 2 k"
+    )
+    max_examples: int = Field(default=500, gt=0)
+    max_new_tokens: int = Field(default=64, gt=0)
+    pairwise: PairwiseJudge = Field(default=PairwiseJudge(), description="of pairwise: how the judge is asked")
+    harness: Harness | None = Field(default=None, description="benchmarks of lm-evaluation-harness (extra: eval)")
+
+    @model_validator(mode="after")
+    def _something(self) -> "Evaluation":
+        if self.target is None and self.harness is None:
+            raise ValueError("name a source with role 'target' in `target:`, or benchmarks in `harness: {tasks: […]}`")
+        if self.target is not None and not self.metrics and self.harness is None:
+            raise ValueError("`metrics` is empty, so nothing would be measured; name loss, rouge-l, pairwise, …")
+        return self
+
+
+def rebase_evaluation(section: Any, rebased: Callable[[str], str]) -> None:
+    """Give the harness's task files and its environment, as a parsed document has them, the paths of ``rebased``."""
+    harness = section.get("harness") if isinstance(section, dict) else None
+    if not isinstance(harness, dict):
+        return
+    if isinstance(harness.get("tasks"), list):
+        harness["tasks"] = [
+            rebased(task) if isinstance(task, str) and task.endswith((".yaml", ".yml")) else task
+            for task in harness["tasks"]
+        ]
+    if isinstance(harness.get("environment"), str):
+        harness["environment"] = rebased(harness["environment"])
