@@ -10,7 +10,7 @@ from schemas.recipe import Recipe
 from tasks.bakeoff import bake, best_of
 from tasks.bench import Bench, bench_of
 from tasks.decontaminate import Policy, decontaminate_examples
-from tasks.evaluate import evaluate_model
+from tasks.evaluate_harness import evaluate_trained
 from tasks.finetune import trigger_finetune
 from tasks.gather import gather
 from tasks.generate import generate_examples
@@ -48,7 +48,7 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
     if recipe.finetune:
         model = trigger_finetune(dataset, recipe, bench)
         if recipe.evaluate and model:
-            evaluate_model(model, sources[recipe.evaluate.target], recipe.evaluate, bench)
+            evaluate_trained(model, sources, recipe.evaluate, bench)
     return dataset
 
 

@@ -19,6 +19,7 @@ from methods.rank import AnyRank
 from methods.select import AnySelect
 from schemas.errors import BadName, RecipeError
 from schemas.lineage import checked_name
+from schemas.recipe_evaluation import Evaluation, rebase_evaluation
 from schemas.safe_yaml import load_yaml
 from schemas.sources import SourceSpec
 
@@ -96,17 +97,6 @@ class Finetuning(Strict):
         None, description="a written reason to train although the gate is closed; recorded"
     )
     non_commercial_ok: bool = Field(False, description="train although a licence forbids commercial use; recorded")
-
-
-class Evaluation(Strict):
-    """What the trained model is measured on."""
-
-    target: str = Field(description="the source (role: target) to evaluate on")
-    metrics: tuple[Literal["loss", "exact-match", "rouge-l", "pass@k"], ...] = ("loss",)
-    k: int = Field(1, ge=1, description="of pass@k: how many programs may be tried")
-    samples: int | None = Field(None, ge=1, description="of pass@k: replies drawn per example; by default 1, or 2 k")
-    max_examples: int = Field(500, gt=0)
-    max_new_tokens: int = Field(64, gt=0)
 
 
 class Contender(Strict):
@@ -283,6 +273,8 @@ class Recipe(Strict):
             tried = [("rank", contender.rank), ("select", contender.select)]
             found += [(f"bakeoff.contenders.{i}.{stage}", m) for stage, m in tried if m is not None]
         found += [(stage, m) for stage in ("rank", "select", "mix") if (m := getattr(self, stage)) is not None]
+        if self.evaluate and self.evaluate.target and "pairwise" in self.evaluate.metrics:
+            found.append(("evaluate.pairwise", self.evaluate.pairwise))
         return found
 
 
@@ -338,6 +330,7 @@ def rebase(document: dict[str, Any], folder: Path) -> None:
                 sources[name] = _rebased(source, folder)
             elif isinstance(source, dict) and isinstance(source.get("path"), str):
                 source["path"] = _rebased(source["path"], folder)
+    rebase_evaluation(document.get("evaluate"), lambda text: _rebased(text, folder))
     clean = document.get("decontaminate")
     if isinstance(clean, dict) and isinstance(clean.get("benchmarks"), list):
         clean["benchmarks"] = [

@@ -335,6 +335,7 @@ class Training(View):
     history: tuple[Mapping[str, float], ...] = ()
     seconds: float | None = None
     output: str | None = None
+    notes: tuple[str, ...] = ()  # what a reader of the figures must know: how a judge behaved, versions of tasks
 
 
 class Check(View):
