@@ -39,4 +39,11 @@ class Server:
 
     def counters(self) -> dict[str, Any]:
         """What came in and what was billed."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/_counters", trust_env=False).json()
+        return self._asked("_counters")
+
+    def spans(self) -> list[tuple[float, float]]:
+        """When work on each answer began and ended, in the order of beginning."""
+        return [(began, ended) for began, ended in self._asked("_spans") if ended is not None]
+
+    def _asked(self, page: str) -> Any:
+        return httpx.get(f"http://127.0.0.1:{self.port}/{page}", trust_env=False, timeout=60).json()

@@ -5,14 +5,14 @@
 The simulated server has 64 slots; answers take a lognormal time (by default median 0.3 s, mean 0.36 s, one in a hundred
 over 1.2 s) and wait in its queue when all slots are taken, as in vLLM. Busy is the server's own count: slot-seconds worked over
 slots times the time from the first answer's beginning to the last one's end, so the emptying at the end of every step is
-in it. Each step's prompts are made of the replies of the step before.
+in it: with 64 slots it costs a second or more per step whatever the client does, which is what the perfect client shows.
+Each step's prompts are made of the replies of the step before.
 """
 
 import argparse
 import heapq
-import math
+import itertools
 import os
-import random
 import resource
 import sqlite3
 import tempfile
@@ -26,21 +26,23 @@ from backends.protocols import Reply, Request, Sampling
 from benchmarks._server import Server
 from storage.calls import CachedLLM, CallCache
 
-SLOTS, QUEUE = 64, 16
+SLOTS, QUEUE = 64, 64
 SIGMA = 0.6
 MODELS = ["teacher", "judge"]
 
 Step = Callable[[Sequence[str], str], list[str]]
+Span = tuple[float, float]
 
 
-def shapes(quick: bool, median: float) -> None:
+def shapes(given: argparse.Namespace) -> None:
     """Chain, fan-out, diamond and two models, each as steps that wait for one another."""
-    whole = 2000 if quick else 12_000
+    whole, median = given.calls or (2000 if given.quick else 24_000), given.median
     head = f"busy share of {SLOTS} slots, about {whole:,} calls, concurrency {SLOTS + QUEUE}, median {median:g} s"
-    print(f"{head}, {os.cpu_count()} cores", flush=True)
+    print(f"{head}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     makes = {"chain": (chain, 3), "fan-out": (fan_out, 5), "diamond": (diamond, 4), "two models": (two_models, 4)}
     lists = {"chain": [1, 1, 1], "fan-out": [1, 4], "diamond": [1, 2, 1], "two models": [1, 1, 1, 1]}
-    for name, (make, steps_of_rows) in makes.items():
+    for name in given.shapes or makes:
+        make, steps_of_rows = makes[name]
         rows = whole // steps_of_rows
         with (
             Server(spread=[median, SIGMA], slots=SLOTS, models=MODELS) as server,
@@ -51,35 +53,62 @@ def shapes(quick: bool, median: float) -> None:
                 model: OpenAI(model=model, base_url=server.url, concurrency=SLOTS + QUEUE).open() for model in MODELS
             }
             steps = {model: step(engine, cache) for model, engine in engines.items()}
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             calls = make(steps, rows)
-            seconds = time.perf_counter() - began
-            counters = server.counters()
+            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+            counters, spans = server.counters(), server.spans()
             for engine in engines.values():
                 engine.close()
             cache.close()
         busy = counters["busy_seconds"] / (SLOTS * counters["span_seconds"])
-        assert counters["billed"] == calls, "every call is made once"
-        best = perfect([rows * size for size in lists[name]], median)
+        assert counters["billed"] == calls == len(spans), "every call is made once"
+        parts = split(spans, [rows * size for size in lists[name]])
+        best = perfect(parts)
+        starts, ends, between = idle(parts)
         print(
-            f"  {name:10}  {busy:.1%} busy, a perfect client {best:.1%}: {busy / best:.3f} of it; {calls:,} calls in "
-            f"{seconds:.1f} s, {calls / seconds:.0f} a second",
+            f"  {name:10}  {busy:.1%} busy, a perfect client {best:.1%}: {busy / best:.3f} of it; idle while a step "
+            f"starts {starts:.1%}, empties {ends:.1%}, between {between:.1%}; {calls:,} calls in {seconds:.1f} s, "
+            f"{calls / seconds:.0f} a second, {cpu / calls * 1e3:.2f} ms of our CPU each, load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
 
 
-def perfect(lists: Sequence[int], median: float) -> float:
-    """The busy share of a client that costs nothing, with the same lists one after the other and draws of the same kind."""
-    chance = random.Random(0)
+def split(spans: Sequence[Span], sizes: Sequence[int]) -> list[list[Span]]:
+    """The spans of each list of calls: lists wait for one another, so the order of beginning tells them apart."""
+    ends = list(itertools.accumulate(sizes))
+    return [list(spans[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def perfect(parts: Sequence[Sequence[Span]]) -> float:
+    """The busy share of a client that costs nothing: the same answers in the same order, lists one after the other."""
     worked = spanned = 0.0
-    for count in lists:
+    for part in parts:
         free = [0.0] * SLOTS
-        for _ in range(count):
-            taken = chance.lognormvariate(math.log(median), SIGMA)
-            worked += taken
-            heapq.heapreplace(free, free[0] + taken)
+        for began, ended in part:
+            worked += ended - began
+            heapq.heapreplace(free, free[0] + ended - began)
         spanned += max(free)
     return worked / (SLOTS * spanned)
+
+
+def idle(parts: Sequence[Sequence[Span]]) -> tuple[float, float, float]:
+    """Shares of all slot time that were idle: before a list had filled the slots, after its last call began, and else."""
+    begun, until = parts[0][0][0], parts[0][0][0]
+    starts = ends = total = 0.0
+    for part in parts:
+        full, last = part[min(SLOTS, len(part)) - 1][0], part[-1][0]
+        over = max(ended for _, ended in part)
+        starts += SLOTS * (full - until) - _worked(part, until, full)
+        ends += SLOTS * (over - last) - _worked(part, last, over)
+        total += SLOTS * (over - until) - _worked(part, until, over)
+        until = over
+    whole = SLOTS * (until - begun)
+    return starts / whole, ends / whole, (total - starts - ends) / whole
+
+
+def _worked(part: Sequence[Span], since: float, until: float) -> float:
+    """Slot-seconds worked in a stretch of time."""
+    return sum(max(0.0, min(ended, until) - max(began, since)) for began, ended in part)
 
 
 def step(engine: object, cache: CallCache) -> Step:
@@ -134,9 +163,9 @@ def two_models(steps: dict[str, Step], rows: int) -> int:
     return 4 * rows
 
 
-def overhead(quick: bool, median: float) -> None:
+def overhead(given: argparse.Namespace) -> None:
     """CPU time of ours per call, client, cache and ledger apart, against a server that answers at once."""
-    rows = 1000 if quick else 5000
+    rows = 1000 if given.quick else 5000
     requests = [Request.ask(f"prompt number {i}", Sampling(max_tokens=64)) for i in range(rows)]
 
     def measured(ask: Callable[[], list[Reply]]) -> str:
@@ -158,9 +187,9 @@ def overhead(quick: bool, median: float) -> None:
         cache.close()
 
 
-def faults(quick: bool, median: float) -> None:
+def faults(given: argparse.Namespace) -> None:
     """10,000 calls with 5 % 429, 2 % 500, 1 % that never answer, 1 % malformed JSON: nothing lost, nothing counted twice."""
-    rows = 1000 if quick else 10_000
+    rows = 1000 if given.quick else 10_000
     rates = {"429": 0.05, "500": 0.02, "hang": 0.01, "undecodable": 0.01}
     requests = [Request.ask(f"prompt number {i}", Sampling(max_tokens=64)) for i in range(rows)]
     with Server(latency=[0.02, 0.05], rates=rates) as server, tempfile.TemporaryDirectory() as folder:
@@ -200,12 +229,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer calls")
     parser.add_argument("--only", choices=("shapes", "overhead", "faults"))
     parser.add_argument("--median", type=float, default=0.3, help="seconds; a busy machine needs a slower server")
+    parser.add_argument("--calls", type=int, help="calls of each shape; few are mostly the emptying of their steps")
+    parser.add_argument("--shapes", nargs="+", choices=("chain", "fan-out", "diamond", "two models"))
     given = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     for part in (shapes, overhead, faults):
         if given.only in (None, part.__name__):
-            part(given.quick, given.median)
+            part(given)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Client:
         self.broken: EngineDown | None = None  # it cannot be mended
         self.http = Http(settings.base_url, settings.key, settings.timeout_seconds, settings.max_reply_bytes)
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_rest_seconds)
-        self.pace = Pace(min(16, settings.concurrency), settings.concurrency)
+        self.pace = Pace(settings.concurrency, settings.base_url)
         self._limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
         self.repeats = RepeatBudget()
         self._chance = random.Random()  # jitter decides when, never what

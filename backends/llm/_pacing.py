@@ -15,6 +15,9 @@ LONGEST_WAIT_SECONDS = 60.0
 _WINDOW = 40
 _HOLD_WINDOWS = 8
 
+#: What each endpoint took last, in this process: a second model there, or a second engine, begins with it.
+_learned: dict[str, float] = {}
+
 
 @dataclass(frozen=True)
 class _Cut:
@@ -29,17 +32,18 @@ class _Cut:
 class Pace:
     """Concurrency of one endpoint: additive increase, multiplicative decrease, never below one.
 
-    Until the first rejection it doubles with each round of answers, so that a sound server is soon fully used.
+    It begins with what the ``endpoint`` took last in this process, else with half of what is allowed, 16 to 64. Until
+    the first rejection it doubles with each round of answers, so that a sound server is soon fully used.
     A cut must earn its place. Where rejections come from load, fewer requests at once are rejected less and cost little
     throughput: the cut stays, and the next one follows. Where they come at random, as large a share is rejected as
     before and throughput falls with the cut: it is taken back, and for a while rejections do not stop the climb (unless
     their share grows). So a storm of 429 that our concurrency does not cause does not bring the run to its knees.
     """
 
-    def __init__(self, start: int, ceiling: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ceiling: int, endpoint: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.ceiling = ceiling
-        self._clock = clock
-        self.limit = float(min(start, ceiling))
+        self._endpoint, self._clock = endpoint, clock
+        self.limit = min(float(ceiling), _learned.get(endpoint, min(64.0, max(16.0, ceiling / 2))))
         self.in_flight = 0
         self.held = 0  # answered, but not durable yet: these would be lost in a crash like those in flight
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -108,6 +112,8 @@ class Pace:
             factor = 0.5 if rejected > 0.3 else 0.75
             self._cut = _Cut(self.limit, factor, rate, rejected)
             self.limit = max(1.0, self.limit * factor)
+        if self._endpoint:
+            _learned[self._endpoint] = self.limit
 
     def wake(self) -> None:
         """Let in as many as fit."""

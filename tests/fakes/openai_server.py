@@ -6,6 +6,7 @@ takes the arguments of vLLM's server (``--port``, ``--model`` …) and its fault
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -57,28 +59,38 @@ class Faults:
 
 
 class Work:
-    """Answers being worked on: at most ``slots`` at once; how many seconds the slots were busy in all."""
+    """Answers being worked on: at most ``slots`` at once; how many seconds the slots were busy in all.
+
+    ``spans`` holds when each began and ended, in the order of beginning; None while it is worked on.
+    """
 
     def __init__(self, slots: int | None) -> None:
         self._places = asyncio.Semaphore(slots) if slots else None
         self._now = 0
         self._first = self._changed = 0.0
         self.busy_seconds = 0.0
+        self.spans: list[tuple[float, float | None]] = []
 
     @property
     def span_seconds(self) -> float:
         """From the first answer's beginning to the last change."""
         return self._changed - self._first
 
-    async def __aenter__(self) -> None:
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
         if self._places is not None:
             await self._places.acquire()
         self._change(1)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._change(-1)
-        if self._places is not None:
-            self._places.release()
+        number, began = len(self.spans), self._changed
+        self.spans.append((began, None))
+        try:
+            yield
+        finally:
+            self._change(-1)
+            self.spans[number] = (began, self._changed)
+            if self._places is not None:
+                self._places.release()
 
     def _change(self, by: int) -> None:
         now = time.monotonic()
@@ -197,6 +209,8 @@ class FakeServer:
             return 200, {"object": "list", "data": [{"id": model} for model in self.faults.models or ("fake",)]}
         if path == "/_counters":
             return 200, self.counters()
+        if path == "/_spans":
+            return 200, self._work.spans
         if path == "/metrics":
             return 200, (
                 f'vllm:num_requests_running{{model_name="fake"}} {float(self.in_flight)}\n'
@@ -226,7 +240,7 @@ class FakeServer:
             self.injected[fault] += 1
             await asyncio.sleep(faults.latency[0] / 2)
             return await BEFORE[fault](writer, headers)
-        async with self._work:
+        async with self._work.one():
             await asyncio.sleep(self._latency(name, attempt))
         answer = Answer(body=self.good(body, chat, prompt))
         self.bill(name)

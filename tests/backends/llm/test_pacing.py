@@ -14,7 +14,7 @@ class World:
 
     def __init__(self, ceiling: int, room: float = float("inf"), chance: float = 0.0) -> None:
         self.now = 0.0
-        self.pace = Pace(16, ceiling, clock=lambda: self.now)
+        self.pace = Pace(ceiling, clock=lambda: self.now)
         self._room, self._chance = room, chance
         self._random = random.Random(1)
 
