@@ -9,22 +9,14 @@ import polars as pl
 from schemas.lineage import DatasetRef, Manifest
 from storage import figures
 from storage.absent import Absence, absences, edit_pairs, with_ids
+from storage.deltas import Count, metric_deltas
 from storage.dense import laid_out, places
 from storage.find import Scope, scope_of
 from storage.remembered import arrays
 from storage.seek import Reader, legible
 from storage.store import Store
-from storage.training import training_of
 from storage.views import View
 from storage.words import counted, listed, method_tag, named, number, setting
-
-
-class Count(View):
-    """A figure on both sides."""
-
-    name: str
-    before: float | None
-    after: float | None
 
 
 class Shift(View):
@@ -116,7 +108,7 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
         sources=_sources(reader, a, b),
         contamination=_contamination(reader, old, new),
         shifts=_shifts(reader, old, new),
-        metrics=_metrics(reader.store, a, b),
+        metrics=metric_deltas(reader.store, a, b),
         counts=(
             Count(name="rows", before=a.counts.rows_out, after=b.counts.rows_out),
             Count(name="distinct examples", before=rows_a, after=rows_b),
@@ -263,24 +255,10 @@ def _shifts(reader: Reader, old: Scope, new: Scope) -> tuple[Shift, ...]:
     return tuple(found)
 
 
-def _metrics(store: Store, a: Manifest, b: Manifest) -> tuple[Count, ...]:
-    """Figures of the training and evaluation steps downstream of each side; the newest of each name counts."""
-    sides: list[dict[str, float | None]] = []
-    for manifest in (a, b):
-        found: dict[str, float | None] = {}
-        for step in store.downstream(manifest.ref):
-            if step.ref.stage in ("finetune", "evaluate"):
-                for metric in training_of(step).metrics:
-                    name = metric.name if metric.slice == "all" else f"{metric.name} on {metric.slice}"
-                    found[name] = metric.value
-        sides.append(found)
-    names = dict.fromkeys([*sides[0], *sides[1]])
-    return tuple(Count(name=name, before=sides[0].get(name), after=sides[1].get(name)) for name in names)
-
-
 def delta_words(count: Count) -> str:
-    """``1.5 → 1.25 (-0.25)``."""
-    if count.before is None or count.after is None:
-        return f"{number(count.before)} → {number(count.after)}"
-    change = count.after - count.before
-    return f"{number(count.before)} → {number(count.after)} ({'+' if change > 0 else ''}{number(change)})"
+    """``1.5 → 1.25 (-0.25)``; where the two are unlike, what else differs instead of a difference."""
+    both = f"{number(count.before)} → {number(count.after)}"
+    if count.unlike:
+        return f"{both} (not compared: other {', other '.join(count.unlike)})"
+    change = count.change
+    return both if change is None else f"{both} ({'+' if change > 0 else ''}{number(change)})"
