@@ -31,7 +31,9 @@ _PARTS = ("n_tokens", "before_loss", "before_win_reference")
 def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench: Bench) -> DatasetRef:
     """Metrics of the model a finetune step made, beside the untuned one, with intervals; dense losses on ``target``."""
     judging = "pairwise" in how.metrics
-    judge = bench.config("judge") if judging else None
+    judge = bench.backends.named("judge") if judging else None
+    if judging and judge is None:
+        raise UsageError("metric pairwise asks a judge; give `backends: {judge: …}`, or --judge on the command line")
 
     def compute(work: Work) -> None:
         tuned, untuned = engines_of(work, model)
