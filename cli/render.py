@@ -228,7 +228,7 @@ def training_text(run: Training) -> str:
             if metric.change_low is not None and metric.change_high is not None:
                 words += f" [{number(metric.change_low)}, {number(metric.change_high)}]"
         told.append(words)
-    return "\n".join(told)
+    return "\n".join([*told, *(f"  {line(note)}" for note in run.notes)])
 
 
 def trace_text(found: Trace) -> str:
@@ -385,6 +385,7 @@ def outcome_text(written: Mapping[str, Any], store: Path, recipe: Path | None = 
         if written.get(label):
             told.append(f"{label:<8} {line(str(written[label]))}")
     told += [f"result   {text}" for text in result_lines(written.get("evaluation") or ())]
+    told += [f"         {line(str(note))}" for note in written.get("evaluation_notes") or ()]
     told += ["", "next:"]
     for fate, example in (written.get("examples_to_trace") or {}).items():
         told.append(f"  provender trace {example[:12]}{option}   # why this one was {fate}")

@@ -163,14 +163,28 @@ def finetune(
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Ref of a finetune step.")],
-    target: Annotated[str, typer.Argument(help="Examples to measure on: tag, ref or file.")],
-    metric: Annotated[list[str], typer.Option(help="loss, exact-match, rouge-l; repeatable.")] = ["loss"],
+    target: Annotated[str | None, typer.Argument(help="Examples to measure on: tag, ref or file.")] = None,
+    metric: Annotated[
+        list[str], typer.Option(help="loss, exact-match, rouge-l, pass@k, pairwise; repeatable.")
+    ] = ["loss"],
+    harness: Annotated[
+        list[str],
+        typer.Option("--harness", metavar="TASK", help="Task of lm-evaluation-harness, or a task file; repeatable."),
+    ] = [],
+    judge: Annotated[str | None, typer.Option(help="Of pairwise: YAML of a backend, or a model for `transformers`.")] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of `evaluate:`, as in harness.limit=100.")
+    ] = [],
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Held-out loss and task metrics of a trained model, before and after, with intervals."""
+    """Held-out loss, task metrics, a judge's preference and benchmarks of a trained model, before and after."""
     from flows.evaluate import evaluate as flow
+    from schemas.recipe import Evaluation
 
-    finish(flow, without_prefect, as_json, store, model=model, target=target, metrics=tuple(metric), rng_seed=rng_seed)
+    start = {"target": target, "metrics": list(metric), "harness": {"tasks": list(harness)} if harness else None}
+    how = build(Evaluation, start, set_, "evaluate")
+    finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(None, None, judge),
+           rng_seed=rng_seed)  # fmt: skip
 
 
 def export(

@@ -27,6 +27,7 @@ def outcome_of(store: Path, ref: str, name: str, model_steps: list[str], *, writ
         "card": None,
         "model": None,
         "evaluation": None,
+        "evaluation_notes": [],
     }
     for step in model_steps:
         try:
@@ -35,8 +36,9 @@ def outcome_of(store: Path, ref: str, name: str, model_steps: list[str], *, writ
             continue  # triggered on another pool, or refused by the gate: its own run says so
         if done.step.stage == "finetune":
             found["model"] = done.summary.get("output_dir")
-        else:
-            found["evaluation"] = done.summary.get("measured")
+        elif done.step.stage == "evaluate":  # one on examples, one on benchmarks
+            found["evaluation"] = [*(found["evaluation"] or ()), *(done.summary.get("measured") or ())]
+            found["evaluation_notes"] += list(done.summary.get("notes") or ())
     if write:
         folder = opened.root / "reports" / name.replace("/", "_")
         folder.mkdir(parents=True, exist_ok=True)
