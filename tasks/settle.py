@@ -1,6 +1,6 @@
 """Turn what a method said into what the store holds: verdicts aligned with the input, members, edits with their links."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,36 @@ def settle(work: Work, role: str, pool: pl.DataFrame, said: pl.DataFrame, rules:
     work.draft.put(f"verdicts/{role}", rows)
     work.draft.put("members", members)
     work.draft.summary.update(histograms(verdicts))
+
+
+def settle_batches(
+    work: Work, role: str, judged: Iterable[tuple[pl.DataFrame, pl.DataFrame]], rules: Sequence[Rule]
+) -> None:
+    """``settle`` for verdicts that come batch by batch, each with its examples, in the order of the input; no edits."""
+    what = f"{work.step.stage}/{work.step.method.get('method', '?')}"
+    positions = work.store.positions(work.inputs[role])
+    done, kept, scored, reasons = 0, 0, list[pl.DataFrame](), list[pl.DataFrame]()
+    for examples, said in judged:
+        verdicts = aligned(examples["id"], said, what)
+        if (verdicts["fate"] == "edit").any():
+            raise InvariantViolation(f"{what} edits an example, which a method that streams cannot")
+        work.draft.put(f"verdicts/{role}", at_rest(verdicts, rules, what))
+        members = positions.slice(done, verdicts.height).filter(verdicts["fate"] == "keep")
+        work.draft.put("members", members)
+        scored.append(verdicts.filter(pl.col("score").is_not_null()).select("fate", "score"))
+        reasons.append(verdicts["reason"].drop_nulls().value_counts(name="count"))
+        done, kept = done + verdicts.height, kept + members.height
+    if done and not kept:
+        counted = pl.concat(reasons).group_by("reason").agg(pl.col("count").sum()).sort("count", descending=True)
+        told = ", ".join(f"{reason} {count}" for reason, count in counted.iter_rows())
+        raise EmptyStage(f"{what} kept none of {done} examples ({told}); loosen it, or look with `provender trace`")
+    if not done:
+        work.draft.put(f"verdicts/{role}", keep_all(0))
+        work.draft.put("members", positions)
+    work.draft.homes = list(work.store.describe(work.inputs[role]).homes)
+    work.draft.rules = list(rules)
+    if scored:
+        work.draft.summary.update(histograms(pl.concat(scored)))
 
 
 def at_rest(

@@ -1,7 +1,7 @@
 """What all dedup methods share: which text counts, among whom, who of a group stays, and what a repeat's verdict says."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -9,8 +9,11 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from methods.conversation import content_at, texts_of
+from methods.dedup._listing import Listing
 from methods.verdicts import keep_or_reject
 from schemas.method import DedupMethod
+
+_ROWS = 1 << 18  # whose verdicts are made at once
 
 On = Literal["prompt", "answer", "both"]
 WHAT = {"prompt": "prompt", "answer": "answer", "both": "whole conversation"}
@@ -45,13 +48,18 @@ class Repeats(DedupMethod):
             raise ValueError(f"keep_field {self.keep_field!r} is not a field's name: use letters, digits, '_' and dots")
         return self
 
-    def best_first(self, pool: pl.DataFrame) -> np.ndarray:
-        """Row positions, best first, int64: the order in which one of a group stays. A repeated member falls to its row."""
-        frame = pool.select("id", self._goodness(pool).alias("good")).with_row_index("row")
-        order = frame.sort("good", "id", "row", descending=[True, False, False], nulls_last=True)
-        return order["row"].to_numpy().astype(np.int64)
+    def listing(self, pool: pl.DataFrame) -> Listing:
+        """The rows of a pool that is in memory."""
+        found = Listing(pool.height)
+        self.list_rows(pool, found)
+        return found
 
-    def _goodness(self, pool: pl.DataFrame) -> pl.Expr:
+    def list_rows(self, batch: pl.DataFrame, listing: Listing) -> None:
+        """Add a batch to the rows that are known."""
+        good = None if self.keep in ("first", "outermost") else batch.select(good=self._goodness())["good"]
+        listing.add(batch["id"], batch["source"], good)
+
+    def _goodness(self) -> pl.Expr:
         """Higher stays; null is last."""
         match self.keep:
             case "longest":
@@ -69,16 +77,24 @@ class Repeats(DedupMethod):
             case _:
                 return pl.lit(0.0)
 
-    def verdicts(self, pool: pl.DataFrame, repeats: "Found", rule: str) -> pl.DataFrame:
-        """VERDICTS: every repeat rejected under ``rule``, with the example that stays in its evidence."""
-        ids = pool["id"].bin.encode("hex")
+    def verdicts(self, listing: Listing, repeats: "Found", rule: str) -> Iterator[pl.DataFrame]:
+        """VERDICTS in pieces, in the order of the rows: every repeat rejected under ``rule``, with the example that stays
+        in its evidence.
+        """
+        repeats = repeats.by_row()
+        for start in range(0, max(1, listing.rows), _ROWS):
+            here = slice(*np.searchsorted(repeats.row, [start, start + _ROWS]))
+            ids = listing.ids(slice(start, start + _ROWS))
+            yield self._piece(ids, start, listing, repeats.some(here), rule)
+
+    def _piece(self, ids: pl.Series, start: int, listing: Listing, repeats: "Found", rule: str) -> pl.DataFrame:
         via = repeats.via >= 0
         said = pl.DataFrame(
             {
-                "row": repeats.row.astype(np.uint32),
-                "home": ids.gather(repeats.home),
+                "row": (repeats.row - start).astype(np.uint32),
+                "home": listing.ids(repeats.home).bin.encode("hex"),
                 "near": repeats.similarity,
-                "link": ids.gather(np.where(via, repeats.via, 0)) if len(ids) else pl.Series(dtype=pl.String),
+                "link": listing.ids(np.where(via, repeats.via, 0)).bin.encode("hex"),
                 "link_near": repeats.via_similarity,
                 "chained": via,
                 "score": repeats.score,
@@ -96,8 +112,8 @@ class Repeats(DedupMethod):
             pl.lit(rule).alias("reason"),
             pl.concat_str(fact, pl.when("chained").then(chain).otherwise(pl.lit("")), pl.lit("}")).alias("evidence"),
         )
-        judged = pool.select("id").with_row_index("row").join(told, on="row", how="left", maintain_order="left")
-        return keep_or_reject(pool["id"], judged["reason"], score=judged["score"], evidence=judged["evidence"])
+        judged = ids.to_frame("id").with_row_index("row").join(told, on="row", how="left", maintain_order="left")
+        return keep_or_reject(ids, judged["reason"], score=judged["score"], evidence=judged["evidence"])
 
 
 class Found:
@@ -121,6 +137,17 @@ class Found:
         self.via_similarity = np.zeros(len(row)) if via_similarity is None else np.round(via_similarity, 6)
         self.score = np.where(self.via >= 0, np.maximum(self.similarity, self.via_similarity), self.similarity)
 
+    def some(self, which: np.ndarray | slice) -> "Found":
+        """Some of the repeats."""
+        return Found(
+            self.row[which], self.home[which], self.similarity[which], self.via[which], self.via_similarity[which]
+        )
+
+    def by_row(self) -> "Found":
+        """In the order of their rows."""
+        ascending = bool((self.row[1:] > self.row[:-1]).all())
+        return self if ascending else self.some(np.argsort(self.row, kind="stable"))
+
 
 def text_compared(on: On) -> pl.Expr:
     """The text that near-duplicates are sought in. System turns are left out: shared by all, they make all alike."""
@@ -135,11 +162,6 @@ def text_compared(on: On) -> pl.Expr:
     whole = pl.col("messages").list.eval(texts).list.join("\n\n").fill_null("")
     worse = pl.col("worse").list.eval(texts).list.join("\n\n")
     return pl.when(worse.is_null()).then(whole).otherwise(whole + "\n\n" + worse.fill_null(""))
-
-
-def source_codes(pool: pl.DataFrame) -> np.ndarray:
-    """A number per row, equal for equal sources, int64."""
-    return pool["source"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
 
 
 def same_scope(scope: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The shingle sets of a whole pool, spilled to a file where they are many, and which rows have equal ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,24 +25,30 @@ class RowSets:
     key: np.ndarray
 
     @staticmethod
-    def of(pool: pl.DataFrame, text: pl.Expr, n: int, unit: Unit, told: Callable[[int], None]) -> "RowSets":
-        """The sets of the pool's texts; ``told`` hears how many rows are done."""
+    def of(
+        batches: Iterable[pl.DataFrame], rows: int, text: pl.Expr, n: int, unit: Unit, told: Callable[[int], None]
+    ) -> "RowSets":
+        """The sets of the texts of a pool of ``rows``; ``told`` hears how many rows are done."""
         hashes = Growing(np.uint32)
-        size, key = np.zeros(pool.height, dtype=np.int64), np.zeros(pool.height, dtype=np.uint64)
+        size, key = np.zeros(rows, dtype=np.int32), np.zeros(rows, dtype=np.uint64)
 
-        def made(start: int) -> tuple[int, Sets, np.ndarray]:
-            found = shingles(pool.slice(start, _ROWS).select(text.alias("text"))["text"], n, unit)
-            return start, found, set_keys(found)
+        def made(piece: pl.DataFrame) -> tuple[Sets, np.ndarray]:
+            found = shingles(piece.select(text.alias("text"))["text"], n, unit)
+            return found, set_keys(found)
 
-        for start, found, keys in in_order(made, range(0, pool.height, _ROWS)):
+        start = 0
+        for found, keys in in_order(made, _pieces(batches)):
             hashes.append(found.hashes)
-            size[start : start + len(keys)], key[start : start + len(keys)] = found.sizes, keys
-            told(start + len(keys))
-        return RowSets(hashes.whole(), np.cumsum(size) - size, size, key)
+            stop = start + len(keys)
+            size[start:stop], key[start:stop] = found.sizes, keys
+            start = stop
+            told(stop)
+        ends = np.cumsum(size, dtype=np.int64)
+        return RowSets(hashes.whole(), ends - size, size, key)
 
     def take(self, row: np.ndarray) -> Sets:
         """The sets of some rows, end to end."""
-        many = self.size[row]
+        many = self.size[row].astype(np.int64)
         first = np.concatenate(([0], np.cumsum(many)))
         return Sets(self.hashes[_places(self.first[row], many, first)], first)
 
@@ -96,6 +102,11 @@ def distinct_sets(sets: RowSets, best_first: np.ndarray, sources: np.ndarray | N
     copies = filled[distinct[number[filled]] != filled]
     number[copies[~sets.equal(copies, distinct[number[copies]])]] = -1
     return Distinct(distinct, number)
+
+
+def _pieces(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    for batch in batches:
+        yield from batch.iter_slices(_ROWS)
 
 
 def _places(first: np.ndarray, many: np.ndarray, ends: np.ndarray) -> np.ndarray:

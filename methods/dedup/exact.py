@@ -1,7 +1,7 @@
 """Examples whose words are the same as another's."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,7 +9,9 @@ import polars as pl
 from pydantic import Field
 
 from methods.conversation import content_at, texts_before_last
+from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats
+from methods.streamed import Batches, Streamed
 from methods.text import normalized, spacing_normalized
 from schemas.lineage import Rule
 from schemas.method import Using
@@ -17,7 +19,7 @@ from schemas.method import Using
 _ROWS = 1 << 16  # of a pool worked on at once
 
 
-class Exact(Repeats):
+class Exact(Streamed, Repeats):
     """Drops an example when another of the same normalised text stays; of each group exactly one stays.
 
     ``normalize`` says how much may differ. ``spacing``: NFKC, without invisible characters, lower case, whitespace
@@ -39,32 +41,39 @@ class Exact(Repeats):
         """One rule."""
         return [Rule(name="exact-duplicate", says=f"the {WHAT[self.on]} is the same as that of an example that stays")]
 
-    def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `DedupMethod`; draws no number, and says the same whatever the order of the rows."""
-        order = self.best_first(pool)
-        groups = pl.DataFrame({"key": self._keys(pool, using), "source": pool["source"]})[order].with_columns(
-            pl.Series("row", order)
-        )
-        within = ["key", "source"] if self.scope == "within-source" else ["key"]
-        best = groups.unique(within, keep="first", maintain_order=True)
-        judged = groups.join(
-            best.select(*within, home="row", home_source="source"), on=within, how="left", nulls_equal=True
-        )
-        goes = pl.col("row") != pl.col("home")
-        if self.scope == "across-sources":
-            goes = pl.col("source").ne_missing(pl.col("home_source"))
-        repeats = judged.filter(goes)
-        row, home = repeats["row"].to_numpy(), repeats["home"].to_numpy()
-        return self.verdicts(pool, Found(row, home, np.ones(len(row))), "exact-duplicate")
+    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
+        """See `Streamed`: one pass over the texts, of which 16 bytes a row are kept."""
+        listing, keys, done = Listing(rows), np.zeros((rows, 2), dtype=np.uint64), 0
+        for batch in batches():
+            self.list_rows(batch, listing)
+            for piece in batch.iter_slices(_ROWS):
+                keys[done : done + piece.height] = self._keys(piece)
+                done += piece.height
+                using.progress(done, rows, "hashes")
+        row, home = self._repeats(keys, listing.whole())
+        yield from self.verdicts(listing, Found(row, home, np.ones(len(row))), "exact-duplicate")
 
-    def _keys(self, pool: pl.DataFrame, using: Using) -> pl.Series:
-        """What must be equal, in 16 bytes per example."""
-        text, keys = self._text(_LEVELS[self.normalize]).alias("text"), list[bytes]()
-        for start in range(0, pool.height, _ROWS):
-            said = pool.slice(start, _ROWS).select(text)["text"]
-            keys += [hashlib.blake2b(said.encode(), digest_size=16).digest() for said in said]
-            using.progress(len(keys), pool.height, "hashes")
-        return pl.Series("key", keys, dtype=pl.Binary)
+    def _repeats(self, keys: np.ndarray, listing: Listing) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that go, and for each the row that stays: the best of those with the same key, by the scope."""
+        order = listing.best_first()
+        same = keys[order]
+        scoped = listing.sources[order] if self.scope == "within-source" else None
+        # Stable: of a group the best comes first.
+        by = np.lexsort((same[:, 1], same[:, 0]) if scoped is None else (scoped, same[:, 1], same[:, 0]))
+        new = np.ones(len(by), dtype=bool)
+        new[1:] = (same[by[1:]] != same[by[:-1]]).any(axis=1)
+        if scoped is not None:
+            new[1:] |= scoped[by[1:]] != scoped[by[:-1]]
+        row, first = order[by], np.flatnonzero(new)
+        home = np.repeat(row[first], np.diff(np.append(first, len(by))))
+        goes = row != home if self.scope != "across-sources" else listing.sources[row] != listing.sources[home]
+        return row[goes], home[goes]
+
+    def _keys(self, pool: pl.DataFrame) -> np.ndarray:
+        """What must be equal, 16 bytes per example, as two uint64."""
+        said = pool.select(self._text(_LEVELS[self.normalize]).alias("text"))["text"]
+        keys = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in said)
+        return np.frombuffer(keys, dtype=np.uint64).reshape(-1, 2)
 
     def _text(self, level: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
         """What must be equal, as one text per example."""

@@ -1,6 +1,6 @@
 """Examples that share most of their word n-grams with another's: near-duplicates by MinHash, in bounded memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -8,12 +8,14 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from methods.dedup._clusters import Cluster, Things, connected, greedy
-from methods.dedup._repeats import WHAT, Found, Repeats, source_codes, text_compared
+from methods.dedup._listing import Listing
+from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct, RowSets, distinct_sets
 from methods.minhash import Affine61, OddMultipliers, Permutations, band_keys, best_bands, signature_blocks
 from methods.parallel import in_order
 from methods.shingles import Unit
 from methods.spill import Columns
+from methods.streamed import Batches, Streamed
 from schemas.lineage import Rule
 from schemas.method import Progress, Using
 
@@ -21,7 +23,7 @@ _RULE = "near-duplicate"
 _SETS = 1 << 14  # signatures made at once
 
 
-class MinHash(Repeats):
+class MinHash(Streamed, Repeats):
     """Drops an example whose shingles are mostly those of another that stays; score: Jaccard similarity, in (0, 1].
 
     Shingles are n-grams of folded words (`methods.text`: case, accents, punctuation, look-alikes and invisible
@@ -86,14 +88,23 @@ class MinHash(Repeats):
             return self.bands, self.rows
         return best_bands(self.threshold, self.permutations, 0.9 if self.verify else 0.5)
 
-    def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `DedupMethod`; draws no number, and says the same whatever the order of the rows."""
+    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
+        """See `Streamed`: a pass over the texts, then sets and signatures, in a file where they outgrow memory."""
+        listing, told = Listing(rows), _Told(using.progress, rows)
+
+        def listed() -> Iterator[pl.DataFrame]:
+            for batch in batches():
+                self.list_rows(batch, listing)
+                yield batch
+
+        sets = RowSets.of(listed(), rows, text_compared(self.on), self.size(), self.shingle, told.shingled)
+        yield from self.verdicts(listing, self._repeats(sets, listing.whole(), told), _RULE)
+
+    def _repeats(self, sets: RowSets, listing: Listing, told: "_Told") -> Found:
         bands, rows = self.banding()
         family = (OddMultipliers if self.hashing == "odd-32" else Affine61).drawn(bands * rows, self.hash_seed)
-        told = _Told(using.progress, pool.height)
-        sets = RowSets.of(pool, text_compared(self.on), self.size(), self.shingle, told.shingled)
-        sources = source_codes(pool)
-        distinct = distinct_sets(sets, self.best_first(pool), None if self.scope == "anywhere" else sources)
+        sources = listing.sources
+        distinct = distinct_sets(sets, listing.best_first(), None if self.scope == "anywhere" else sources)
         keys = _keys(sets, np.sort(distinct.row), family, bands, rows, told.signed)
         number = np.argsort(np.argsort(distinct.row))  # of a set's row among the rows that have keys
         things = Things(
@@ -106,7 +117,7 @@ class MinHash(Repeats):
             threshold=self.threshold if self.verify else None,
         )
         cluster = (connected if self.grouping == "connected" else greedy)(things, told.clustered(bands))
-        return self.verdicts(pool, repeats(sets, distinct, cluster, self.scope, things.threshold or 0.0), _RULE)
+        return repeats(sets, distinct, cluster, self.scope, things.threshold or 0.0)
 
 
 def repeats(sets: RowSets, distinct: Distinct, cluster: Cluster, scope: str, threshold: float) -> Found:

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from methods.dedup._cosines import DECIMALS, Homes, Vectors, any_earlier, cosine, first_come
-from methods.dedup._repeats import WHAT, Found, Repeats, source_codes, text_compared
+from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct
 from methods.keyed import drawn_seed
 from methods.kmeans import kmeans
@@ -74,8 +74,9 @@ class Semantic(Repeats):
         """See `DedupMethod`; draws one number, for the clusters."""
         seed = drawn_seed(rng)
         texts = pool.select(text_compared(self.on).alias("text"))["text"]
-        sources = source_codes(pool)
-        distinct = distinct_texts(texts, self.best_first(pool), None if self.scope == "anywhere" else sources)
+        listing = self.listing(pool)
+        sources = listing.sources
+        distinct = distinct_texts(texts, listing.best_first(), None if self.scope == "anywhere" else sources)
         rows = embedded(texts, distinct.row, using)
         label, centrality = self._clustered(rows, seed)
         if self.keep == "outermost":
@@ -86,7 +87,7 @@ class Semantic(Repeats):
             distinct = Distinct(distinct.row[order], np.where(distinct.number < 0, -1, moved[distinct.number]))
             rows, label = rows[order], label[order]
         homes = self._homes(rows, label, sources[distinct.row], using)
-        return self.verdicts(pool, self._found(rows, distinct, homes), _RULE)
+        return pl.concat(self.verdicts(listing, self._found(rows, distinct, homes), _RULE))
 
     def _clustered(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The cluster of each row, and its cosine to the centroid."""

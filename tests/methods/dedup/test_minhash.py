@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from methods.dedup.exact import Exact
 from methods.dedup.minhash import MinHash
 from methods.text import words
+from schemas.errors import InvariantViolation
 from schemas.examples import VERDICTS, conform, turns
 from schemas.method import Using
 from tests.methods._pools import NOTHING, awkward_pool, example_id, pool_of, reasons, rng
@@ -290,6 +292,20 @@ def test_a_megabyte_and_a_thousand_equals_are_no_trouble():
     assert len(out) == 1 + 999
     assert len({0, 1} - set(out)) == 1
     assert 2 not in out
+
+
+@pytest.mark.parametrize("method", [MinHash(threshold=0.5), Exact(), Exact(scope="within-source")], ids=str)
+def test_a_pool_read_in_batches_is_judged_as_one_in_memory(method: MinHash | Exact):
+    texts = near_copies(120, seed=5)
+    pool = pool_of(*(("q", text) for text in [*texts, *texts[:30]]), source=["a", "b", "c"] * 50)
+    whole = method.judge(pool, using=NOTHING, rng=rng())
+    assert whole["reason"].drop_nulls().len() > 5
+    for size in (1, 7, 150):
+        pieces = list(method.judge_batches(lambda size=size: pool.iter_slices(size), pool.height, using=NOTHING))
+        assert pl.concat(pieces).equals(whole)
+    for told, stored in ((151, "gave only 150"), (149, "gave 150 or more")):
+        with pytest.raises(InvariantViolation, match=stored):
+            list(method.judge_batches(lambda: pool.iter_slices(50), told, using=NOTHING))
 
 
 def test_bad_configurations_say_what_to_do():
