@@ -137,8 +137,16 @@ class Remote(Protocol):
         """Removes a name that nobody put or used after ``newest``, safe beside writers."""
         ...
 
-    def glance(self) -> FileSystem:
+    def glance(self, folders: tuple[str, ...] = ...) -> FileSystem:
         """The same file system, answering from one listing made now."""
+        ...
+
+    def recent(self) -> FileSystem:
+        """The same, from a listing that may be a moment old."""
+        ...
+
+    def stamp(self, path: Path) -> tuple[str, int] | None:
+        """What changes when a file does; None if it is not there."""
         ...
 
 

@@ -155,7 +155,7 @@ def _survey(disk: Disk, plan_id: str, keep_days: float, grace_hours: float) -> G
 
 
 def _all_manifests(disk: Disk) -> dict[DatasetRef, Manifest]:
-    disk = disk.glance()
+    disk = disk.glance("steps")
     found: dict[DatasetRef, Manifest] = {}
     for ref in manifests.refs(disk):
         manifest = manifests.load(disk, ref)

@@ -92,7 +92,7 @@ def sound(disk: Disk) -> list[Manifest]:
     """Every manifest that can be read, oldest first. Others are logged and left to ``verify``: one bad file takes
     nothing else down.
     """
-    disk = disk.glance()
+    disk = disk.glance("steps")
     found: list[Manifest] = []
     for ref in refs(disk):
         try:

@@ -17,7 +17,6 @@ import logging
 import os
 import secrets
 import time
-from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -27,6 +26,7 @@ from storage import object_store_marks as marks
 from storage.fs import LocalFileSystem
 from storage.object_store_bucket import Bucket, Patience, Seen
 from storage.object_store_cache import ObjectCache
+from storage.object_store_glance import READ, RECENT_SECONDS, SURVEYED, Glance, Known
 from storage.objects import Disk, gone, is_digest
 from storage.places import S3Place, s3_place
 
@@ -37,6 +37,7 @@ REMOTE = frozenset(("FORMAT", "objects", "steps", "tags", "shards", "gc", "revie
 _COLLECTABLE = ("objects/", "steps/", "shards/")
 _HELD_SECONDS = 60.0  # a use this recent needs no new mark: nothing younger than LEAST_AGE is ever collected
 LEAST_AGE = 1800.0
+_READ_SECONDS = 5.0
 _PROVED_FOR = 24 * 3600.0
 _RACERS = 8
 
@@ -75,6 +76,8 @@ class ObjectStoreFileSystem(LocalFileSystem):
         self.least_age = least_age
         self._held: dict[str, float] = {}
         self._proved = False
+        self.known = Known()
+        self._recent: Glance | None = None
 
     @property
     def address(self) -> str:
@@ -118,6 +121,7 @@ class ObjectStoreFileSystem(LocalFileSystem):
         if not mine:
             raise FileExistsError(f"{self.address}/{key} is taken")
         self._hold(key)
+        self.known.forget(key)
 
     def rename_exclusive(self, source: Path, target: Path) -> None:
         """See ``FileSystem``."""
@@ -151,9 +155,20 @@ class ObjectStoreFileSystem(LocalFileSystem):
             super().mkdir(path)
 
     def read(self, path: Path) -> bytes:
-        """All bytes, from where they lie."""
+        """All bytes, from where they lie; a manifest may be one that this process read a moment ago.
+
+        While a manifest is held it cannot be collected, and what was read since cannot have changed.
+        """
         key = self._key(path)
-        return super().read(path) if key is None else self.bucket.get(key)
+        if key is None:
+            return super().read(path)
+        if not key.startswith("steps/"):
+            return self.bucket.get(key)
+        now = time.monotonic()
+        held = self._held.get(key, float("-inf"))
+        moment = held if now - held <= _HELD_SECONDS else now - _READ_SECONDS
+        data = self.known.since(key, moment)
+        return self.read_now(key) if data is None else data
 
     def mtime(self, path: Path) -> float:
         """When it was last put or used, by the server's clock."""
@@ -168,6 +183,7 @@ class ObjectStoreFileSystem(LocalFileSystem):
         elif time.monotonic() - self._held.get(key, float("-inf")) > _HELD_SECONDS:
             marks.mark_used(self.bucket, key)
             self._hold(key)
+            self.known.forget(key)  # what was read before the mark may be of a version that was collected
 
     def size(self, path: Path) -> int:
         """Bytes."""
@@ -201,11 +217,14 @@ class ObjectStoreFileSystem(LocalFileSystem):
         key = self._key(path)
         if key is None or not is_digest(path.name):
             raise CorruptStore(f"{path} is no object; run `provender verify`")
-        seen = self.bucket.head(key)
+        seen = self._seen(key)
         if seen is None:
             raise gone(Path(key), self.address)
         place = f"{self.address}/{key}"
-        return self.cache.fetch(path.name, lambda sink: self.bucket.get_into(key, sink, seen.size), place)
+        try:
+            return self.cache.fetch(path.name, lambda sink: self.bucket.get_into(key, sink, seen.size), place)
+        except FileNotFoundError:
+            raise gone(Path(key), self.address) from None
 
     def prove(self) -> str:
         """That two writers cannot both win, tried now: one after the other, and eight at once.
@@ -258,9 +277,32 @@ class ObjectStoreFileSystem(LocalFileSystem):
                 self.cache.drop(path.name)
         return removed
 
-    def glance(self) -> "ObjectStoreFileSystem":
+    def glance(self, folders: tuple[str, ...] = SURVEYED) -> "ObjectStoreFileSystem":
         """The same, answering questions about names from one listing made now: for a survey, not for a decision."""
-        return _Glanced(self)
+        return _Glanced(self, Glance(self, folders))
+
+    def recent(self) -> "ObjectStoreFileSystem":
+        """The same for a reader that stays: its listing is at most two seconds old."""
+        glance = self._recent
+        if glance is None or time.monotonic() - glance.made > RECENT_SECONDS:
+            self._recent = glance = Glance(self, READ)
+        return _Glanced(self, glance)
+
+    def outdated(self) -> None:
+        """Something was written: the next reader lists again."""
+        self._recent = None
+
+    def stamp(self, path: Path) -> tuple[str, int] | None:
+        """What changes when the file does; None if it is not there."""
+        key = self._key(path)
+        seen = self.bucket.head(key) if key else None
+        return (seen.tag, seen.size) if seen else None
+
+    def read_now(self, key: str) -> bytes:
+        """The bytes under a key, from the bucket; remembered with their tag."""
+        data, tag = self.bucket.get_tagged(key)
+        self.known.put(key, tag, data)
+        return data
 
     def _seen(self, key: str) -> Seen | None:
         return self.bucket.head(key)
@@ -299,51 +341,51 @@ class _Unconditional(StoreUnwritable):
 
 
 class _Glanced(ObjectStoreFileSystem):
-    """One listing of everything; manifests are read ahead, many at once. Changes go to the bucket as ever."""
+    """Names are answered from one listing, which may be a little old; what is read is true of it. Changes go through."""
 
-    def __init__(self, over: ObjectStoreFileSystem) -> None:
+    def __init__(self, over: ObjectStoreFileSystem, glance: Glance) -> None:
         self.__dict__.update(over.__dict__)
-        self._all = self.bucket.everything("")
-        self._ahead: dict[str, bytes] = {}
-        self._manifests = sorted(key for key in self._all if key.startswith("steps/"))
+        self._over = over
+        self._glance = glance
 
-    def glance(self) -> ObjectStoreFileSystem:
+    def recent(self) -> ObjectStoreFileSystem:
+        """See ``ObjectStoreFileSystem``."""
+        return self._over.recent()
+
+    def glance(self, folders: tuple[str, ...] = SURVEYED) -> ObjectStoreFileSystem:
         """A new listing."""
-        return _Glanced(self)
+        return self._over.glance(folders)
+
+    def link(self, source: Path, target: Path) -> None:
+        """See ``FileSystem``; the next listing is a new one."""
+        try:
+            self._over.link(source, target)
+        finally:
+            self._over.outdated()
 
     def listdir(self, path: Path) -> list[str]:
         """See ``FileSystem``."""
         key = self._key(path)
-        if key is None:
-            return super().listdir(path)
-        return sorted({rest.partition("/")[0] for name in self._all if (rest := name.removeprefix(f"{key}/")) != name})
+        return super().listdir(path) if key is None or not self._glance.covers(key) else self._glance.names(key)
 
     def read(self, path: Path) -> bytes:
         """See ``FileSystem``."""
         key = self._key(path)
-        if key is None or key not in self._all or not key.startswith("steps/"):
-            return super().read(path)
-        if key not in self._ahead:
-            start = bisect_left(self._manifests, key)
-            wanted = self._manifests[start : start + 64]
-            with ThreadPoolExecutor(16, thread_name_prefix="s3-manifests") as pool:
-                self._ahead.update(zip(wanted, pool.map(self._get, wanted), strict=True))
-        data = self._ahead.pop(key)
-        return data or super().read(path)  # empty: it vanished since, or is empty; ask again
+        data = self._glance.read(key) if key else None
+        return super().read(path) if data is None else data
 
     def mtime(self, path: Path) -> float:
         """See ``FileSystem``."""
         key = self._key(path)
-        if key is None or key not in self._all:
+        if key is None or not self._glance.covers("used/") or self._glance.seen(key) is None:
             return super().mtime(path)
-        used = self._all.get(f"used/{key}")
-        return max(self._all[key].modified, used.modified if used else 0.0)
+        return self._glance.used(key)
+
+    def stamp(self, path: Path) -> tuple[str, int] | None:
+        """See ``ObjectStoreFileSystem``."""
+        key = self._key(path)
+        seen = self._glance.seen(key) if key else None
+        return (seen.tag, seen.size) if seen else None
 
     def _seen(self, key: str) -> Seen | None:
-        return self._all.get(key)
-
-    def _get(self, key: str) -> bytes:
-        try:
-            return self.bucket.get(key)
-        except FileNotFoundError:
-            return b""
+        return self._glance.seen(key) if self._glance.covers(key) else super()._seen(key)

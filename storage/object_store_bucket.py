@@ -52,10 +52,11 @@ class Patience:
 
 @dataclass(frozen=True)
 class Seen:
-    """An object's length in bytes, and when it was put, by the server's clock (seconds since the epoch)."""
+    """An object's length in bytes, when it was put by the server's clock (seconds since the epoch), its entity tag."""
 
     size: int
     modified: float
+    tag: str = ""
 
 
 class Bucket:
@@ -69,7 +70,16 @@ class Bucket:
 
     def get(self, key: str) -> bytes:
         """All bytes of an object; ``FileNotFoundError`` if there is none."""
-        return self._do("read", key, lambda: bytes(self._obstore.get(self._store, key).bytes()))
+        return self.get_tagged(key)[0]
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """All bytes of an object and its entity tag."""
+
+        def got() -> tuple[bytes, str]:
+            answer = self._obstore.get(self._store, key)
+            return bytes(answer.bytes()), str(answer.meta.get("e_tag") or "")
+
+        return self._do("read", key, got)
 
     def get_into(self, key: str, sink: IO[bytes], size: int) -> str:
         """Writes an object of that size into a file; returns the SHA-256 of what came."""
@@ -89,7 +99,7 @@ class Bucket:
             found = self._do("look at", key, lambda: self._obstore.head(self._store, key))
         except FileNotFoundError:
             return None
-        return Seen(found["size"], found["last_modified"].timestamp())
+        return _seen(found)
 
     def put(self, key: str, data: bytes) -> None:
         """Bytes under a key, replacing; durable on return."""
@@ -156,7 +166,7 @@ class Bucket:
 
         def listed() -> dict[str, Seen]:
             return {
-                entry["path"]: Seen(entry["size"], entry["last_modified"].timestamp())
+                entry["path"]: _seen(entry)
                 for batch in self._obstore.list(self._store, folder or None)
                 for entry in batch
             }
@@ -211,6 +221,10 @@ class Bucket:
         ) from None
 
 
+def _seen(entry: Any) -> Seen:
+    return Seen(entry["size"], entry["last_modified"].timestamp(), str(entry.get("e_tag") or ""))
+
+
 def _obstore() -> Any:
     try:
         import obstore
@@ -221,7 +235,11 @@ def _obstore() -> Any:
 
 def _opened(place: S3Place, patience: Patience) -> Any:
     """The client. Keys, region and the rest come from the AWS_* environment, which obstore reads itself."""
-    config: dict[str, Any] = {"checksum_algorithm": "SHA256", "conditional_put": "etag"}
+    config: dict[str, Any] = {
+        "checksum_algorithm": "SHA256",
+        "conditional_put": "etag",
+        "disable_bulk_delete": True,  # not every server knows it, and names go one by one anyway
+    }
     if place.endpoint:
         config["endpoint"] = place.endpoint
         named = any(os.environ.get(name) for name in _CREDENTIALS)

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from schemas.errors import StoreUnwritable
+from schemas.errors import Conflict
 from storage.object_store_bucket import Bucket
 
 REMOVES_WITHIN = 300.0
@@ -25,10 +25,12 @@ _WAITS = 30.0
 
 def mark_used(bucket: Bucket, key: str) -> None:
     """Makes the object young; ``FileNotFoundError`` if it is not there, or was just collected."""
-    bucket.put(f"used/{key}", b"")
-    settle(bucket, key)
-    if bucket.head(key) is None:
-        raise FileNotFoundError(f"{bucket.place}/{key} is not there")
+    if bucket.head(key) is not None:
+        bucket.put(f"used/{key}", b"")
+        settle(bucket, key)
+        if bucket.head(key) is not None:
+            return
+    raise FileNotFoundError(f"{bucket.place}/{key} is not there")
 
 
 def settle(bucket: Bucket, key: str) -> bool:
@@ -40,7 +42,7 @@ def settle(bucket: Bucket, key: str) -> bool:
         if time.time() - announced.modified > FORGOTTEN_AFTER:
             bucket.delete(f"leaving/{key}")
         elif time.monotonic() > deadline:
-            raise StoreUnwritable(
+            raise Conflict(
                 f"{bucket.place}/{key} is being collected by a `provender gc` that stands still; run again once it has "
                 "ended (what a killed one left is taken as gone after an hour)"
             )

@@ -72,9 +72,17 @@ class Disk:
         """Where the record lies, for messages: a folder, or ``s3://…``."""
         return self.fs.address if isinstance(self.fs, Remote) else str(self.root)
 
-    def glance(self) -> "Disk":
-        """The disk for a survey of everything: a remote one is listed once, now, instead of asked name by name."""
-        return replace(self, fs=self.fs.glance()) if isinstance(self.fs, Remote) else self
+    def glance(self, *folders: str) -> "Disk":
+        """The disk for a survey of some folders (none: all that can be collected): a remote one is listed once, now,
+        instead of asked name by name.
+        """
+        if not isinstance(self.fs, Remote):
+            return self
+        return replace(self, fs=self.fs.glance(folders) if folders else self.fs.glance())
+
+    def recent(self) -> "Disk":
+        """The disk for a reader that stays: names of a remote one as they were at most a moment ago."""
+        return replace(self, fs=self.fs.recent()) if isinstance(self.fs, Remote) else self
 
     def local(self, sha256: str) -> Path:
         """A file on this machine with an object's bytes, for readers that are not ours."""

@@ -13,10 +13,14 @@ from pathlib import Path
 from schemas.errors import CorruptStore, MissingDataset, NewerStore
 from schemas.lineage import DatasetRef, Manifest
 from storage import manifests
+from storage.fs import Remote
 from storage.layout import manifest_path
+from storage.objects import Disk
 from storage.store import Store
 
 log = logging.getLogger("provender")
+
+_Stamp = tuple[int | str, int]
 
 
 class ReadingStore(Store):
@@ -24,8 +28,8 @@ class ReadingStore(Store):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.disk)
-        self._known: dict[DatasetRef, tuple[tuple[int, int], Manifest]] = {}
-        self._ordered: tuple[list[tuple[DatasetRef, tuple[int, int] | None]], list[Manifest]] | None = None
+        self._known: dict[DatasetRef, tuple[_Stamp, Manifest]] = {}
+        self._ordered: tuple[list[tuple[DatasetRef, _Stamp | None]], list[Manifest]] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -33,9 +37,14 @@ class ReadingStore(Store):
         """The store in this folder, which must be there."""
         return cls(Store.open(root, create=False))
 
+    @property
+    def disk(self) -> Disk:
+        """Where the store lies; names on object storage as they were at most two seconds ago."""
+        return self._disk.recent()
+
     def describe(self, ref: DatasetRef) -> Manifest:
         """See ``Store.describe``."""
-        stamp = _stamp(manifest_path(self.root, ref))
+        stamp = _stamp(self.disk, manifest_path(self.root, ref))
         if stamp is not None:
             with self._lock:
                 held = self._known.get(ref)
@@ -49,7 +58,8 @@ class ReadingStore(Store):
 
     def versions(self) -> Iterator[Manifest]:
         """See ``Store.versions``; put in order once for the same files."""
-        files = [(ref, _stamp(manifest_path(self.root, ref))) for ref in manifests.refs(self.disk)]
+        disk = self.disk
+        files = [(ref, _stamp(disk, manifest_path(self.root, ref))) for ref in manifests.refs(disk)]
         with self._lock:
             held = self._ordered
         if held is not None and held[0] == files:
@@ -72,7 +82,9 @@ class ReadingStore(Store):
         return manifests.downstream(self.describe(ref), list(self.versions()))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(disk: Disk, path: Path) -> _Stamp | None:
+    if isinstance(disk.fs, Remote):
+        return disk.fs.stamp(path)
     try:
         seen = os.stat(path)
     except OSError:

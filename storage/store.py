@@ -32,8 +32,13 @@ class Store:
     """
 
     def __init__(self, disk: Disk) -> None:
-        self.disk = disk
+        self._disk = disk
         self.root = disk.root
+
+    @property
+    def disk(self) -> Disk:
+        """Where the store lies."""
+        return self._disk
 
     @staticmethod
     def open(root: str | Path, *, create: bool = True, fs: FileSystem | None = None) -> "Store":

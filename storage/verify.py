@@ -49,6 +49,7 @@ def verify(disk: Disk, ref: DatasetRef | None, *, deep: bool) -> list[Finding]:
     also reads every byte: digests of objects and every column decoded.
     """
     seen = _Seen()
+    disk = disk.glance()
     if ref is not None:
         return list(_step(disk, ref, seen, deep=deep))
     found = [finding for each in manifests.refs(disk) for finding in _step(disk, each, seen, deep=deep)]

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -62,6 +62,7 @@ class S3:
     page: int = 1000
     read_only: bool = False
     seen: Counter[str] = field(default_factory=Counter[str])
+    before: Callable[[str, str], None] | None = None  # called with method and key before a request is served
     lock: threading.Lock = field(default_factory=threading.Lock)
     address: str = ""
 
@@ -113,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
         bucket, _, self.key = unquote(parts.path).lstrip("/").partition("/")
+        if s3.before is not None:
+            s3.before(self.command, self.key)
         fault = s3.fault(self.command, self.key)
         stalled = fault is not None and fault.how == "stall"
         self.body = self._body(half=stalled)
@@ -329,7 +332,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed is no error of the server."""
-        if not isinstance(sys.exception() if sys.version_info >= (3, 11) else None, ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
