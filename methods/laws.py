@@ -10,6 +10,8 @@ from methods.laws_fit import ridge_fit, robust_fit
 from methods.stats import spearman
 from schemas.errors import UsageError
 
+_ALIKE = 1e-7  # losses that differ by no more of their size are the same: they are measured to nine digits
+
 
 class Fitted(Protocol):
     """A law with its parameters."""
@@ -219,5 +221,5 @@ def checked(shares: np.ndarray, losses: np.ndarray, *, needed: int, law: str) ->
             f"{law} over {shares.shape[1]} sources needs {needed} different mixtures; {different} were measured: "
             "raise `proxies`, or take a method that measures none (temperature, unimax)"
         )
-    if np.ptp(losses) <= 1e-12 * max(1.0, float(np.abs(losses).max())):
+    if np.ptp(losses) <= _ALIKE * max(1.0, float(np.abs(losses).max())):
         raise UsageError(f"{law} cannot be fitted: all {len(losses)} runs have the loss {losses[0]:.6g}")

@@ -1,7 +1,7 @@
 """What does a little more of each source do right now? Measured in every round, and followed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,11 +20,13 @@ class Aioli(OnlineMix):
 
     The drops of all groups' losses give the matrix A of ``drops = A @ mixtures``; normalized (see
     `methods.mixture_online`) and weighed by the groups' importance, its column sums move the mixture, whose moving
-    average the rest of the round is trained on. The mean over rounds is the result, 0 to 1, sum 1.
+    average the rest of the round is trained on. Losses fall fastest at first, so the trials of every second round come in the
+    reverse of a random order. The mean over rounds is the result, 0 to 1, sum 1.
 
     Paper: Chen et al. 2025, Aioli, https://arxiv.org/abs/2411.05735
     """
 
+    version: ClassVar[int] = 2
     method: Literal["aioli"] = "aioli"
 
     eta: float = Field(0.2, gt=0, description="step of the update")
@@ -46,15 +48,17 @@ class Aioli(OnlineMix):
         session, weights = using.tune.start(rng_seed), self.weights_of(lab)
         raw = trained = np.full(count, 1 / count)
         before, path = measured(session, lab), list[np.ndarray]()
+        rng, order = np.random.default_rng([rng_seed, 18]), np.arange(len(trials))
         for turn in range(self.rounds):
-            drops: list[np.ndarray] = []
-            for number, mixture in enumerate(trials):
+            order = order[::-1] if turn % 2 else rng.permutation(len(trials))
+            drops = np.zeros((len(trials), len(lab.groups)))
+            for number in order.tolist():
                 seed = 100_000 * (rng_seed + 1) + 1000 * turn + number
-                learn(session, self.batch(lab, mixture, each, seed))
+                learn(session, self.batch(lab, trials[number], each, seed))
                 after = measured(session, lab)
-                drops.append(before - after)
+                drops[number] = before - after
                 before = after
-            matrix = mixing_matrix(np.array(drops).T, np.array(trials).T)
+            matrix = mixing_matrix(drops.T, np.array(trials).T)
             matrix = normalized_matrix(matrix) * (weights * len(weights))[:, None]
             raw = aioli(raw, matrix * count, self.eta)
             trained = exponentiated(self.memory * trained + (1 - self.memory) * raw, np.zeros(count), 0.0)

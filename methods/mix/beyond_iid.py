@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from methods.interactions import best_within_reach, equivalence
-from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of
+from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of, losses_of
 from methods.mixture_runs import Lab, Run
 from schemas.errors import UsageError
 from schemas.method import Blend, Using
@@ -94,6 +94,8 @@ class BeyondIID(ProxyMix):
         """See `ProxyMix`."""
         runs = self.planned(lab)
         results = [watch(job_of(run, lab)) for run in runs]
+        if runs:
+            losses_of(runs, results, lab)  # raises where most runs have none
         worth = self._given(lab) if self.interactions is not None else self._measured(lab, runs, results)
         start = lab.sizes / lab.sizes.sum()
         weights = self._importance(lab, start)

@@ -42,7 +42,9 @@ class Fixed(MixMethod):
         rng: np.random.Generator,
         target: pl.DataFrame | None = None,
     ) -> Blend:
-        """See `MixMethod`; draws no number. Raises ``UsageError`` for a source that is not among the pools."""
+        """See `MixMethod`; draws no number. Raises ``UsageError`` for a source that is not among the pools, or that
+        should set the size of the mixture and is empty.
+        """
         sizes = sizes_of(pools)
         unknown = sorted(set(self.weights) - set(sizes))
         if unknown:
@@ -50,6 +52,12 @@ class Fixed(MixMethod):
         wanted = [self.weights.get(name, 0.0) for name in sizes]
         total = self.total_examples
         if total is None:
+            empty = [name for name, w in zip(sizes, wanted, strict=True) if w and not sizes[name]]
+            if empty:
+                raise UsageError(
+                    f"mix gives {empty[0]!r} a weight of {self.weights[empty[0]]:g}, and it has no examples; "
+                    "leave it out, or give total_examples"
+                )
             share = [w / sum(wanted) for w in wanted]
             total = int(min(self.max_repeats * n / w for n, w in zip(sizes.values(), share, strict=True) if w) + 1e-9)
         return blend(sizes, wanted, total, self.max_repeats)

@@ -40,6 +40,8 @@ class GotD(RankMethod):
         """See `RankMethod`; raises ``UsageError`` without a target. Draws follow from the seed and the ids."""
         seed = int(rng.integers(2**31))
         aim = aimed(target, self.method)
+        if pool.is_empty():
+            return pool.select("id", pl.lit(None, pl.Float64).alias("score"), pl.lit(None, pl.Float64).alias("cost"))
         aim = aim[np.sort(by_key(keyed_hashes(aim["id"], seed), aim["id"])[: self.max_targets])].sort("id")
         rows = embedded(pool, self.on, using, "candidates")
         goals = embedded(aim, self.on, using, "target")

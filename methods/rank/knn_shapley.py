@@ -37,6 +37,8 @@ class KnnShapley(RankMethod):
     ) -> pl.DataFrame:
         """See `RankMethod`; draws no number. ``UsageError`` without a target, or where no answer can agree."""
         aim = aimed(target, self.method).sort("id")
+        if pool.is_empty():
+            return pool.select("id", pl.lit(None, pl.Float64).alias("score"))
         order = pool["id"].arg_sort().to_numpy()
         ordered = pool[order]
         rows, goals = embedded(ordered, self.on, using, "candidates"), embedded(aim, self.on, using, "target")

@@ -42,6 +42,10 @@ class Tsds(RankMethod):
         """See `RankMethod`; takes one number from ``rng``. Raises ``UsageError`` without a target."""
         seed = drawn_seed(rng)
         aim = aimed(target, self.method).sort("id")
+        if pool.is_empty():
+            return pool.select(
+                "id", pl.lit(None, pl.Float64).alias("score"), pl.lit(None, pl.Float64).alias("probability")
+            )
         order = pool["id"].arg_sort().to_numpy()
         rows = embedded(pool[order], self.on, using, "candidates")
         goals = embedded(aim, self.on, using, "target")

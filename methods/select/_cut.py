@@ -18,16 +18,22 @@ def ranked(pool: pl.DataFrame, ranking: pl.DataFrame) -> pl.DataFrame:
 
     Raises ``InvariantViolation`` where the ranking is not one finite or null score per example of the pool.
     """
-    scores = ranking.select("id", pl.col("score").cast(pl.Float64))
-    bad = scores.filter(pl.col("score").is_nan() | pl.col("score").is_infinite()).height
-    if bad:
-        raise InvariantViolation(f"{bad} scores of the ranking are not finite; a score is a finite number or null")
+    scores = finite_scores(ranking)
     joined = pool.select("id", "source").with_row_index("row").join(scores, on="id", how="inner")
     if joined.height != pool.height or scores.height != pool.height:
         raise InvariantViolation(
             f"the ranking has {scores.height} scores, {joined.height} of them for the {pool.height} examples of the pool"
         )
     return joined.sort(["score", "id"], descending=[True, False], nulls_last=True)
+
+
+def finite_scores(ranking: pl.DataFrame) -> pl.DataFrame:
+    """Columns ``id`` and ``score`` (Float64). Raises ``InvariantViolation`` for a score that is neither finite nor null."""
+    scores = ranking.select("id", pl.col("score").cast(pl.Float64))
+    bad = scores.filter(pl.col("score").is_nan() | pl.col("score").is_infinite()).height
+    if bad:
+        raise InvariantViolation(f"{bad} scores of the ranking are not finite; a score is a finite number or null")
+    return scores
 
 
 def verdicts(pool: pl.DataFrame, order: pl.DataFrame, kept_rows: np.ndarray, *, drop_unscored: bool) -> pl.DataFrame:

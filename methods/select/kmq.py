@@ -10,6 +10,7 @@ from methods.keyed import keyed_uniform
 from methods.kmeans import kmeans
 from methods.rounding import largest_remainder
 from methods.select._budget import SetBudget, by_id, chosen, shared_out
+from methods.select._cut import finite_scores
 from methods.vectors import On, embedded
 from schemas.errors import UsageError
 from schemas.method import Using
@@ -45,10 +46,8 @@ class KMQ(SetBudget):
         rows = embedded(pool[order], self.on, using)
         count = self.clusters or max(1, round((len(rows) / 2) ** 0.5))
         label = kmeans(rows, count, np.random.default_rng(seed)).label
-        scores = pool.select("id").join(ranking.select("id", "score"), on="id", how="left", maintain_order="left")[
-            "score"
-        ]
-        quality = _quality(scores.cast(pl.Float64).to_numpy()[order], self.weights)
+        scores = pool.select("id").join(finite_scores(ranking), on="id", how="left", maintain_order="left")["score"]
+        quality = _quality(scores.to_numpy()[order], self.weights)
         key = np.log(np.clip(keyed_uniform(pool["id"][order], seed + 1), 1e-300, 1.0)) / np.maximum(quality, 1e-12)
         key[np.isnan(quality)] = -np.inf
         purse = self.purse(pool[order])
