@@ -6,7 +6,9 @@ rows, word 5-grams, 128 permutations, 16 bands and threshold 0.7, and both cores
 the occasion, with plain lower-cased words by white space (their cheapest). rensa's two ways: its streaming deduplicator
 (says who repeats, not whom), and its batch calls with union-find. Slow peers get fewer rows, and the ratio is of rows per
 second. Peak memory is the whole process's, rows included; `rewritten` counts dropped copies that were not meant to be
-near (those that ours drops are alike all the same, by their true similarity). Usage:
+near (those that ours drops are alike all the same, by their true similarity). `--only growth` (and any number of rows
+above two million) measures exact and minhash alone, on a tenth of the rows and on all of them, streamed from shards; with
+`--work` it goes on where it was cut short. Usage:
 `python -m benchmarks.minhash [--rows 1000000] [--quick] [--data FOLDER] [--only …] [--work FOLDER]`.
 """
 
@@ -29,6 +31,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks._copies import Copies, copies, real_rows
+from benchmarks._dedup_growth import growth
 from benchmarks._throwaway import environment
 from methods.dedup.minhash import MinHash
 from methods.shingles import shingles
@@ -38,6 +41,7 @@ from schemas.method import Using
 NGRAM, PERMUTATIONS, BANDS, THRESHOLD = 5, 128, 16, 0.7
 SAME = {"ngram": NGRAM, "bands": BANDS, "rows": PERMUTATIONS // BANDS, "threshold": THRESHOLD}
 PEERS = {"rensa-streaming": 10**9, "rensa-clusters": 10**9, "datasketch": 20_000, "datatrove": 10_000}  # rows, at most
+COMPARED = 2_000_000  # rows, at most: the comparison has all of them in memory
 PACKAGES = ["rensa==0.5.0", "datasketch==2.0.0", "datatrove[io,processing]==0.10.1", "spacy"]
 
 
@@ -47,16 +51,19 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="20,000 rows")
     parser.add_argument("--data", default=os.environ.get("PROVENDER_DATA"), help="folder of local data sets")
-    parser.add_argument("--only", choices=["ours", "peers", "truth", *PEERS])
+    parser.add_argument("--only", choices=["ours", "peers", "truth", "growth", *PEERS])
     parser.add_argument("--work", help="keep the rows and the peers' environment in this folder, and use them again")
     chosen = parser.parse_args()
     rows = 20_000 if chosen.quick else chosen.rows
-    if chosen.only in (None, "truth"):
+    if chosen.only in (None, "truth") and rows <= COMPARED:
         truth(chosen.data)
     if chosen.only == "truth":
         return
     with contextlib.ExitStack() as stack:
         name = chosen.work or stack.enter_context(tempfile.TemporaryDirectory(prefix="provender-minhash-"))
+        if chosen.only == "growth" or rows > COMPARED:
+            growth(Path(name), rows, chosen.data)
+            return
         made = rows_in(Path(name), rows, chosen.data)
         print(
             f"{rows:,} rows, {made['words']:,} words, {made['near']:,} planted near-duplicates "
@@ -161,9 +168,9 @@ def ours(folder: str, count: int, fields: dict[str, Any]) -> dict[str, Any]:
     return {"wall": wall, "cpu": cpu, "peak_mib": peak_mib(), "dropped": dropped}
 
 
-def pool_of(texts: pl.Series) -> pl.DataFrame:
+def pool_of(texts: pl.Series, first: int = 0) -> pl.DataFrame:
     """EXAMPLES with these answers; ids ascend, so that of a group the first row stays, as with the peers."""
-    ids = pl.Series("id", [row.to_bytes(16, "big") for row in range(len(texts))], dtype=pl.Binary)
+    ids = pl.Series("id", [row.to_bytes(16, "big") for row in range(first, first + len(texts))], dtype=pl.Binary)
 
     def turn(role: str, content: pl.Expr) -> pl.Expr:
         return pl.struct(role=pl.lit(role), content=content, extra=pl.lit(None, dtype=pl.String))

@@ -11,7 +11,7 @@ from schemas.method import JudgeMethod, Using
 #: The pool from its beginning, in pieces of any size (EXAMPLES columns); may be called again.
 Batches = Callable[[], Iterator[pl.DataFrame]]
 
-_ROWS = 1 << 18  # of a pool in memory that are given as one batch
+_ROWS = 1 << 17  # of a pool in memory that are given as one batch
 
 
 class Streamed(JudgeMethod):

@@ -44,7 +44,7 @@ def dedup_pool(pool: DatasetRef, method: AnyDedup, bench: Bench) -> DatasetRef:
 
 
 #: Examples that are settled together: with what a method keeps of each row, this bounds the memory of a step.
-BATCH_ROWS = 1 << 18
+BATCH_ROWS = 1 << 17
 
 
 def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:

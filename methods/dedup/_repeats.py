@@ -13,7 +13,7 @@ from methods.dedup._listing import Listing
 from methods.verdicts import keep_or_reject
 from schemas.method import DedupMethod
 
-_ROWS = 1 << 18  # whose verdicts are made at once
+_ROWS = 1 << 17  # whose verdicts are made at once
 
 On = Literal["prompt", "answer", "both"]
 WHAT = {"prompt": "prompt", "answer": "answer", "both": "whole conversation"}
