@@ -7,6 +7,8 @@ from typing import Any
 from cli.costs import costs, span_of
 from cli.graph import lineage_dot, lineage_mermaid, lineage_text
 from cli.plain import block, line, table
+from cli.row_losses import version_losses
+from cli.trace_text import trace_text
 from storage.catalogue import Catalogue
 from storage.diff import Count, Diff, delta_words
 from storage.funnel import change_words
@@ -14,8 +16,8 @@ from storage.places import shown
 from storage.query import Answer
 from storage.show import VersionPage
 from storage.training import Training
-from storage.views import FunnelRow, Histogram, Trace, TurnView
-from storage.words import counted, evidence_words, number, seconds, share, size, usd, when
+from storage.views import FunnelRow, Histogram
+from storage.words import counted, number, seconds, share, size, usd, when
 
 __all__ = [
     "catalogue_text",
@@ -154,6 +156,7 @@ def show_text(page: VersionPage) -> str:
         f"  {use.stage}: {line(use.model)}, {counted(use.money.calls, 'call')}, {usd(use.money)}" for use in page.models
     ]
     told += [training_text(run) for run in page.training]
+    told += [version_losses(one) for one in page.losses]
     told += [
         "",
         f"time in steps {seconds(page.seconds)}, digest {page.digest[:16]}, {size(page.size_bytes)}",
@@ -229,93 +232,6 @@ def training_text(run: Training) -> str:
                 words += f" [{number(metric.change_low)}, {number(metric.change_high)}]"
         told.append(words)
     return "\n".join([*told, *(f"  {line(note)}" for note in run.notes)])
-
-
-def trace_text(found: Trace) -> str:
-    """``provender trace``: the answer first, then its evidence."""
-    example = found.example
-    told = [line(found.sentence), ""]
-    licence = example.license or "licence unknown"
-    told.append(
-        f"example {example.id}  from {line(example.source)}, {line(licence)}, synthetic depth {example.synthetic_depth}"
-    )
-    told += [turn_text(turn) for turn in example.messages]
-    if example.worse:
-        told += ["  instead of:", *(turn_text(turn) for turn in example.worse)]
-    told += ["", _origin_text(found)]
-    told += ["", f"its way{f' to {found.tag}' if found.tag else ''}:"]
-    for hop in found.hops:
-        told.append(f"  {hop.step.ref:<32} {line(hop.sentence)}")
-        if hop.scores and len(hop.scores) > 1:
-            told.append(f"  {'':<32} " + ", ".join(f"{line(k)} {number(v)}" for k, v in hop.scores.items()))
-    for edit in found.edits:
-        told += ["", f"edited at {edit.step.ref}: {line(edit.reason)}", *_edit_lines(edit.old, edit.new)]
-    if found.ancestors:
-        told += ["", "made from:"]
-        told += [
-            f"  {'  ' * (one.steps - 1)}{one.id[:12]} {line(one.source)}: {line(one.preview)}"
-            for one in found.ancestors
-        ]
-    if found.descendants:
-        told += ["", f"made from it ({len(found.descendants) + found.more_descendants:,}):"]
-        told += [f"  {one.id[:12]} {line(one.home)}: {line(one.preview)}" for one in found.descendants[:12]]
-    told += [
-        "",
-        "published in: " + (", ".join(_where(o.tag, o.positions, o.count) for o in found.occurrences) or "nothing"),
-    ]
-    told += [f"trained by {step.ref}" for step in found.trained]
-    if found.also_in:
-        told.append(f"also in the lineage of: {', '.join(map(line, found.also_in))}")
-    return "\n".join(told)
-
-
-def _where(tag: str, positions: Sequence[int], count: int) -> str:
-    shown = ", ".join(f"{position + 1:,}" for position in positions[:3])
-    return f"{line(tag)} (position {shown}{' …' if count > 3 else ''})"
-
-
-def turn_text(turn: TurnView) -> str:
-    """A turn with its role."""
-    return f"  {line(turn.role)}:\n{block(turn.content, '    ', most=24)}"
-
-
-def _origin_text(found: Trace) -> str:
-    origin = found.creation
-    if origin.how == "ingested":
-        at = f", line {origin.line:,}" if origin.line is not None else ""
-        return f"entered from source {line(origin.source)} at {origin.step.ref}{at}"
-    told = [f"{origin.how} at {origin.step.ref} by {line(origin.step.says)}"]
-    told += [f"  from {one.id[:12]} ({line(one.source)}): {line(one.preview)}" for one in origin.parents]
-    if origin.evidence:
-        told.append(f"  {line(evidence_words(origin.evidence))}")
-    for call in origin.calls:
-        cost = "cost unknown" if call.cost_usd is None else f"${call.cost_usd:.4f}"
-        tokens = f"{number(call.prompt_tokens)} + {number(call.completion_tokens)} tokens"
-        told.append(
-            f"  call {call.key[:12]} to {line(call.model)}: {tokens}, {cost}{', from the cache' if call.cached else ''}"
-        )
-        for message in call.request.get("messages") or ():
-            if isinstance(message, Mapping):
-                told.append(
-                    f"    {line(str(message.get('role', '')))}:\n{block(str(message.get('content', '')), '      ', most=16)}"
-                )
-        if call.request.get("prompt"):
-            told.append(block(str(call.request["prompt"]), "      ", most=16))
-        told.append(f"    reply:\n{block(call.reply, '      ', most=12)}")
-    if origin.siblings:
-        told.append("  the same calls also wrote: " + ", ".join(one.id[:12] for one in origin.siblings[:6]))
-    told += [f"  refused beside it, {line(one.reason)}: {line(one.text)[:90]}" for one in origin.refused[:6]]
-    return "\n".join(told)
-
-
-def _edit_lines(old: Sequence[TurnView], new: Sequence[TurnView]) -> list[str]:
-    """Old and new lines of the turns that differ."""
-    told: list[str] = []
-    for i in range(max(len(old), len(new))):
-        a, b = old[i].content if i < len(old) else "", new[i].content if i < len(new) else ""
-        if a != b:
-            told += [block(a, "  - ", most=12), block(b, "  + ", most=12)]
-    return told
 
 
 def diff_text(found: Diff) -> str:

@@ -149,6 +149,7 @@ def finetune(
     set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the training backend.")] = [],
     backend: Annotated[str, typer.Option("--backend", help="trl, command or pretend.")] = "trl",
     override_gate: Annotated[str | None, typer.Option(help="A written reason to train although the gate is closed.")] = None,
+    row_losses: Annotated[int, typer.Option(min=0, help="Measure so many rows' loss before and after; 0: none.")] = 1000,
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train on exactly one published version; the gate stands before it."""
@@ -156,8 +157,9 @@ def finetune(
     from schemas.recipe import Finetuning
 
     how = build(
-        Finetuning, {"by": {"backend": backend}, "override_gate": override_gate}, [f"by.{s}" for s in set_], "finetune"
-    )
+        Finetuning, {"by": {"backend": backend}, "override_gate": override_gate, "row_losses": row_losses},
+        [f"by.{s}" for s in set_], "finetune",
+    )  # fmt: skip
     finish(flow, without_prefect, as_json, store, dataset=dataset, how=how, rng_seed=rng_seed)
 
 

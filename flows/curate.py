@@ -19,6 +19,7 @@ from tasks.judge import dedup_examples, filter_examples
 from tasks.mix import mix_sources
 from tasks.publish import publish
 from tasks.rank import rank_examples
+from tasks.row_losses import measure_row_losses
 from tasks.running import running
 from tasks.select import select_examples
 
@@ -47,6 +48,8 @@ def curation(recipe: Recipe, bench: Bench) -> DatasetRef:
     dataset = publish(recipe.name, pool, recipe.decontaminate, bench, recipe.model_dump(mode="json"))
     if recipe.finetune:
         model = trigger_finetune(dataset, recipe, bench)
+        if model:
+            measure_row_losses(model, dataset, recipe.finetune, bench)
         if recipe.evaluate and model:
             evaluate_trained(model, sources, recipe.evaluate, bench)
     return dataset

@@ -97,6 +97,11 @@ class Finetuning(Strict):
         None, description="a written reason to train although the gate is closed; recorded"
     )
     non_commercial_ok: bool = Field(False, description="train although a licence forbids commercial use; recorded")
+    row_losses: int = Field(
+        1000,
+        ge=0,
+        description="after training, measure the loss of so many training rows before and after (drawn by id); 0: none",
+    )
 
 
 class Contender(Strict):

@@ -170,6 +170,8 @@ def _columns(reader: Reader, manifest: Manifest) -> list[Column]:
     if "scores" in manifest.parts and manifest.ref.stage != "evaluate":
         schema = reader.scan(manifest.ref, "scores").collect_schema()
         numeric = [name for name, kind in schema.items() if kind.is_numeric()]
+        if manifest.ref.stage == "losses":  # no ranking: a loss before and after, not one score
+            numeric = ["after", "before", "change", "tokens"]
         found += [_column(manifest, "scores", name, "pool", "" if name == "score" else name) for name in numeric]
     return found
 

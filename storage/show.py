@@ -9,6 +9,7 @@ from schemas.errors import ProvenderError, StoreError
 from schemas.lineage import DatasetRef, GateStatus, Manifest, TagVersion
 from storage import figures
 from storage.funnel import funnel, seconds_of
+from storage.row_losses import row_losses
 from storage.seek import Reader
 from storage.store import Store
 from storage.training import trainings
@@ -26,7 +27,7 @@ from storage.words import counted, listed, step_view
 T = TypeVar("T")
 
 #: Stages that make no dataset for others to read.
-READERS = ("finetune", "evaluate")
+READERS = ("finetune", "evaluate", "losses")
 
 
 def show(store: Store, version: DatasetRef | str) -> VersionPage:
@@ -77,7 +78,8 @@ def show(store: Store, version: DatasetRef | str) -> VersionPage:
         prompts=tuple(prompt for m in up for prompt in figures.prompts(m)),
         money=figures.total(list(money.values())) if money else Money(),
         seconds=_sum([seconds_of(m) for m in up]),
-        training=trainings([m for m in [manifest, *down] if m.ref.stage in READERS]),
+        training=trainings([m for m in [manifest, *down] if m.ref.stage in ("finetune", "evaluate")]),
+        losses=_guarded(damage, str(ref), lambda: row_losses(reader, [manifest, *down]), ()),
         upstream=tuple(step_view(m) for m in up if m.ref != ref),
         downstream=tuple(step_view(m) for m in down),
         recipe=newest.recipe if newest else None,

@@ -10,13 +10,14 @@ import polars as pl
 from schemas.lineage import DatasetRef, Manifest
 from storage.find import Place, Scope, find_example, scopes
 from storage.kin import ancestors, creation, descendants, example_view, link_of, turn_views
+from storage.row_losses import example_losses
 from storage.seek import Reader, legible, role_part
 from storage.store import Store
-from storage.views import Edit, Hop, Occurrence, Outcome, Relative, StepView, Trace, Verdict
+from storage.views import Edit, Hop, Occurrence, Outcome, Relative, Trace, Verdict
 from storage.words import comparison, counted, evidence_words, listed, number, step_view, verdict_of, verdict_words
 
 #: Stages that read a dataset without making another.
-READERS = ("finetune", "evaluate")
+READERS = ("finetune", "evaluate", "losses")
 
 
 @dataclass
@@ -50,6 +51,7 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
     origin = creation(reader, place, view)
     outcome, sentence = _answer(reader, scope, walks, mine, made[0])
     up = ancestors(reader, place)
+    after = _after(reader, scope, walks[-1])
     return Trace(
         sentence=sentence,
         outcome=outcome,
@@ -65,7 +67,8 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
         more_descendants=made[1],
         occurrences=_occurrences(reader, walks[-1].place),
         also_in=_also_in(reader, scope, place),
-        trained=_trained(reader, scope, walks[-1]),
+        trained=tuple(step_view(manifest) for manifest in after if manifest.ref.stage == "finetune"),
+        losses=example_losses(reader, after, walks[-1].place.home, walks[-1].place.row),
     )
 
 
@@ -133,8 +136,8 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
     if role == "pool" and "scores" in manifest.parts:
         scores = reader.row(manifest.ref, "scores", at[0]) or {}
         score = scores.get("score")
-        if step.stage == "evaluate":
-            return Hop(**base, kind="read", scores=scores, sentence=_evaluated_words(scores))
+        if step.stage in ("evaluate", "losses"):
+            return Hop(**base, kind="read", scores=scores, sentence=_measured_words(scores))
         rank = _rank(reader, manifest.ref, score)
         words = f"Ranked {rank:,} of {base['of']:,}" if rank else f"Could not be scored among {base['of']:,}"
         words += f" by {step.method}" + (f": score {number(score)}" if score is not None else "")
@@ -150,9 +153,9 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
     return Hop(**base, kind="read", sentence=f"{done} by {step.stage} ({step.method}) as {role}")
 
 
-def _evaluated_words(scores: Mapping[str, Any]) -> str:
+def _measured_words(scores: Mapping[str, Any]) -> str:
     """``Evaluated on: loss 2.1, 2.9 before training``; what was not measured is left out."""
-    loss, before = scores.get("loss"), scores.get("before_loss")
+    loss, before = scores.get("loss", scores.get("after")), scores.get("before_loss", scores.get("before"))
     told = "Evaluated on" + (f": loss {number(loss)}" if loss is not None else "")
     return told + (f", {number(before)} before training" if before is not None else "")
 
@@ -303,9 +306,8 @@ def _also_in(reader: Reader, scope: Scope, place: Place) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _trained(reader: Reader, scope: Scope, way: Walk) -> tuple[StepView, ...]:
-    """Fine-tuning steps downstream of the target, if the example is in it."""
+def _after(reader: Reader, scope: Scope, way: Walk) -> list[Manifest]:
+    """Steps downstream of the target, if the example is in it."""
     if scope.target is None or not way.present.get(scope.target):
-        return ()
-    steps = reader.store.downstream(scope.target)
-    return tuple(step_view(manifest) for manifest in steps if manifest.ref.stage == "finetune")
+        return []
+    return reader.store.downstream(scope.target)

@@ -6,18 +6,14 @@ Ids are hex, refs are ``stage@fingerprint``. A figure nobody knows is ``None`` (
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.lineage import GateStatus
+from storage.loss_views import ExampleLoss, RowLosses
+from storage.view import View
 
 Json = Mapping[str, Any]
 Outcome = Literal["kept", "dropped", "edited", "quarantined", "read"]
-
-
-class View(BaseModel):
-    """Base of all answers: frozen, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # ---- pieces that several answers share
@@ -75,6 +71,7 @@ class Money(View):
 
     calls: int = 0
     cached_calls: int = 0
+    scorings: int = 0  # of the calls: probabilities of a given text, nothing written
     unpriced_calls: int = 0
     failed_calls: int = 0
     prompt_tokens: int = 0
@@ -94,9 +91,10 @@ class Damage(View):
 
 
 class CallView(View):
-    """One LLM call as it was made: the exact request and the exact reply."""
+    """One LLM call as it was made: the exact request and the exact reply; a scoring (``score``) has neither."""
 
     key: str
+    kind: str = "generate"
     model: str
     request: Json
     reply: str
@@ -201,6 +199,7 @@ class Trace(View):
     occurrences: tuple[Occurrence, ...] = ()
     also_in: tuple[str, ...] = ()  # other tags whose lineage holds its home
     trained: tuple[StepView, ...] = ()  # fine-tuning steps that read a version with it
+    losses: tuple[ExampleLoss, ...] = ()  # what those did to its loss
 
 
 # ---- a version
@@ -383,6 +382,7 @@ class VersionPage(View):
     money: Money
     seconds: float | None
     training: tuple[Training, ...]
+    losses: tuple[RowLosses, ...] = ()
     upstream: tuple[StepView, ...]
     downstream: tuple[StepView, ...]
     recipe: Json | None

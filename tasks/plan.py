@@ -210,7 +210,7 @@ def _rows_expected(
             return (sum(r[0] for r in known), sum(r[1] for r in known)) if len(known) == len(inputs) else None
         case "finetune":
             return (0, 0)
-        case "rank" | "publish" | "evaluate":
+        case "rank" | "publish" | "evaluate" | "losses":
             return rows.get(dict(step.inputs)["pool"])
         case _:
             pool = inputs[0] if inputs else None

@@ -160,4 +160,5 @@ def _curate(build: Builder, common: dict[str, DatasetRef], threshold: float, nam
     steps["mix"] = build.mix(steps["select"], repeats=3)
     steps["publish"] = build.publish(steps["mix"], name)
     steps["finetune"], steps["evaluate"] = build.train(steps["publish"], steps["seeds"])
+    steps["losses"] = build.losses(steps["publish"], steps["finetune"])
     return steps

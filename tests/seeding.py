@@ -275,6 +275,32 @@ class Builder:
         self.store.tag(name, ref, run_id="run-1", note=self.text("weekly"), recipe=recipe)
         return ref
 
+    def losses(self, dataset: DatasetRef, model: DatasetRef, drawn: int = 20) -> DatasetRef:
+        """Losses of the last ``drawn`` distinct members: (1 + n / 10) before, less 0.5 after but for every fifth, more."""
+        draft = self.draft("losses", {"method": "loss", "examples": drawn}, {"model": model, "pool": dataset})
+        ids = self.store.pool(dataset)["id"].to_list()
+        number = {one: n for n, one in enumerate(list(dict.fromkeys(ids))[-drawn:])}
+        rows: list[dict[str, float | None]] = []
+        for at, one in enumerate(ids):
+            n = number.get(one)
+            before = None if n is None else 1 + n / 10
+            after = None if before is None else before + (0.25 if (n or 0) % 5 == 0 else -0.5)
+            rows.append(
+                {
+                    "score": None, "before": before, "after": after,
+                    "change": None if after is None or before is None else after - before,
+                    "tokens": None if n is None else 7.0, "truncated": None if n is None else 0.0,
+                    "first": None if n is None else float(one not in ids[:at]),
+                }
+            )  # fmt: skip
+        draft.keep_members(self.store.describe(dataset))
+        draft.put("scores", pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.Float64)))
+        draft.summary = {
+            "examples": len(set(ids)), "asked": drawn, "scored": drawn, "unscored": {}, "truncated": 0,
+            "base_model": self.text("sprout"), "before": 1.95, "after": 1.6,
+        }  # fmt: skip
+        return self.store.commit(draft).ref
+
     def train(self, dataset: DatasetRef, target: DatasetRef) -> tuple[DatasetRef, DatasetRef]:
         tuned = self.draft(
             "finetune", {"model": self.text("sprout"), "method": "sft", "epochs": 2.0}, {"dataset": dataset}

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from schemas.errors import CorruptStore, MissingDataset, ProvenderError, UsageError
 from storage.benchmarks import shown_evidence
 from storage.dense import columns_of
+from storage.draw_losses import losses
 from storage.reading import ReadingStore
 from storage.report import environment, style
 from storage.sankey import sankey
@@ -83,7 +84,9 @@ def create_app(
         shown_evidence=shown_evidence,
         triples=triples,
     )
-    templates.globals.update(word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey, named=named)
+    templates.globals.update(
+        word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey, named=named, draw_losses=losses
+    )
     linked = prefect if prefect and prefect.startswith(("http://", "https://")) else None
     frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), linked)
     pages, row_pages, questions, stores = Pages(frame), RowPages(frame), QuestionPages(frame), StorePages(frame)

@@ -10,6 +10,7 @@ from storage.card import card
 from storage.catalogue import catalogue
 from storage.diff import Diff, diff
 from storage.lineage import Lineage, collapsed, lineage, path_between
+from storage.loss_views import RowLosses
 from storage.neighbors import neighbors
 from storage.report import html as report_html
 from storage.report import recipe_yaml, report_of
@@ -95,12 +96,18 @@ class Pages:
         def bin_link(one: Histogram, i: int, fate: str) -> str:
             return _bin_link(links, one, i, fate)
 
+        def loss_link(one: RowLosses, i: int) -> str:
+            low, high = _edges(one.edges, i)
+            where = {"min.loss.after": low, "max.loss.after": high, "order": "-loss.after"}
+            return links.rows(one.ref, **where)
+
         return self.frame.html(
             "version.html",
             links,
             page=page,
             graph=graph,
             bin_link=bin_link,
+            loss_link=loss_link,
             recipe=recipe_yaml(page.recipe),
             title=address,
             about=address,
