@@ -104,12 +104,14 @@ class TokenLogprobs:
     """Log-probabilities (nats) of the completion's tokens, end-of-turn token included.
 
     ``truncated`` is true when any completion token did not fit the context; the sum is then over those that did.
+    ``prompt_tokens`` is how many tokens the engine read before them, 0 where it does not say.
     ``call`` is the 16-byte key under which the scoring is stored in the lineage (empty without the call cache).
     """
 
     logprobs: tuple[float, ...] = ()
     truncated: bool = False
     failure: FailureClass | None = None
+    prompt_tokens: int = field(default=0, compare=False)
     call: bytes = field(default=b"", compare=False)
 
     @property

@@ -110,9 +110,11 @@ def reply_of(stored: Stored, *, cached: bool) -> Reply:
 
 
 def call_row(stored: Stored, cached: bool) -> tuple[Any, ...]:
-    """A stored call as a row of a version's ``calls`` part."""
+    """A stored call as a row of a version's ``calls`` part; a scoring wrote nothing, so it has no reply."""
+    wrote = stored.kind != "score"
     return (
-        *(stored.key, stored.model, stored.request, stored.reply, stored.finish_reason, stored.prompt_tokens),
+        *(stored.key, stored.kind, stored.model, stored.request, stored.reply if wrote else None),
+        *(stored.finish_reason if wrote else None, stored.prompt_tokens),
         *(stored.completion_tokens, stored.cost_usd, stored.attempts, cached, stored.failure),
     )
 
@@ -132,4 +134,9 @@ def scores_of(stored: Stored) -> TokenLogprobs:
     form = stored.payload[0]
     values = array.array("f" if form & 1 else "d")
     values.frombytes(stored.payload[1:])
-    return TokenLogprobs(tuple(values), truncated=bool(form & 2), failure=cast(Any, stored.failure))
+    return TokenLogprobs(
+        tuple(values),
+        truncated=bool(form & 2),
+        failure=cast(Any, stored.failure),
+        prompt_tokens=max(0, stored.prompt_tokens - len(values)),
+    )

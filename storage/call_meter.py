@@ -116,8 +116,10 @@ class LedgerMeter:
         return durable
 
     def score(self, position: int, result: TokenLogprobs) -> None:
-        """Store one scoring, settle its reservation. Its prompt counts as an estimate: engines do not report it."""
+        """Store one scoring, settle its reservation. All it read counts as prompt: nothing was written."""
         key = self._keys[position]
+        read = result.prompt_tokens + result.n_tokens
+        usd = self._nothing_due if self._price is None else read * self._price[0] / 1e6
         kept = result.failure is None or result.failure in SETTLED_FAILURES
         stored = Stored(
             key=key,
@@ -126,11 +128,12 @@ class LedgerMeter:
             request=None,  # a scoring's text is an example of the dataset already
             payload=pack(result),
             failure=result.failure,
-            prompt_tokens=result.n_tokens,
+            prompt_tokens=read,
+            cost_usd=usd,
         )
-        usd = None if self._price is None else result.n_tokens * self._price[0] / 1e6
-        spent = Reply(prompt_tokens=result.n_tokens, cost_usd=usd)
-        self._cache.put(stored if kept else None, self._settle(position, spent))
+        if not kept:
+            self.passing[key] = stored
+        self._cache.put(stored if kept else None, self._settle(position, Reply(prompt_tokens=read, cost_usd=usd)))
 
     def let_go(self) -> None:
         """Give back the reservations of what was never delivered; raise what ``admit`` could not."""

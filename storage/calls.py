@@ -33,6 +33,7 @@ T = TypeVar("T")
 #: Columns of a version's ``calls`` part.
 CALLS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "key": pl.Binary,
+    "kind": pl.String,
     "model": pl.String,
     "request": pl.String,
     "reply": pl.String,
@@ -125,12 +126,15 @@ class CachedLLM:
         keys = [score_key(self._identity, request) for request in requests]
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         found = {key: scores_of(stored) for key, stored in self.cache.lookup(first).items()}
+        known = set(found)
         misses = [key for key in dict.fromkeys(keys) if key not in found]
 
         def send(part: list[bytes], done: int) -> dict[bytes, TokenLogprobs]:
             return self._score(part, [requests[first[key]] for key in part])
 
         found.update(self._fly(misses, send, scores_of))
+        for key in first:
+            self._used.setdefault(key, key in known)
         return [replace(found[key], call=key) for key in keys]
 
     def taken(self) -> pl.DataFrame:
@@ -197,6 +201,7 @@ class CachedLLM:
             finally:
                 meter.let_go()
                 self.cache.flush()
+                self._passing.update(meter.passing)
             if left:
                 self._stop(meter, len(left) + max(0, len(keys) - start - size), len(keys))
         return found

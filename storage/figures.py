@@ -47,10 +47,12 @@ def money_by_model(reader: Reader, manifest: Manifest) -> tuple[ModelUse, ...]:
     def work() -> tuple[ModelUse, ...]:
         if not reader.has(manifest.ref, "calls"):
             return ()
+        calls = reader.scan(manifest.ref, "calls")
+        told = "kind" in calls.collect_schema().names()  # else of an older release, which kept generations only
         grouped = (
-            reader.scan(manifest.ref, "calls")
-            .group_by("model")
+            calls.group_by("model")
             .agg(
+                (pl.col("kind") == "score").sum().alias("scorings") if told else pl.lit(0).alias("scorings"),
                 pl.len().alias("calls"),
                 pl.col("cached").sum(),
                 pl.col("cost_usd").null_count().alias("unpriced"),
@@ -78,6 +80,7 @@ def _money(row: Mapping[str, Any]) -> Money:
     return Money(
         calls=calls,
         cached_calls=int(row["cached"] or 0),
+        scorings=int(row["scorings"] or 0),
         unpriced_calls=unpriced,
         failed_calls=int(row["failed"] or 0),
         prompt_tokens=int(row["prompt_tokens"] or 0),
@@ -95,6 +98,7 @@ def total(parts: Sequence[Money]) -> Money:
     return Money(
         calls=calls,
         cached_calls=sum(part.cached_calls for part in parts),
+        scorings=sum(part.scorings for part in parts),
         unpriced_calls=unpriced,
         failed_calls=sum(part.failed_calls for part in parts),
         prompt_tokens=sum(part.prompt_tokens for part in parts),

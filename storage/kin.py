@@ -1,6 +1,7 @@
 """Where an example began and what was made from it: links read forwards and backwards, calls word for word."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from storage.find import Place, Scope
 from storage.seek import Reader
 from storage.views import CallView, Creation, ExampleView, RefusedView, Relative, TurnView
 from storage.words import preview, step_view
+
+_HEX = re.compile("(?:[0-9a-f]{2}){1,32}")
 
 #: Most relatives, calls and refused siblings an answer lists; the rest is counted.
 LIMIT = 200
@@ -79,11 +82,29 @@ def creation(reader: Reader, place: Place, example: ExampleView) -> Creation:
         step=step_view(manifest),
         source=example.source,
         parents=parents,
-        calls=call_views(reader, place.home, link.calls),
+        calls=call_views(reader, place.home, (*link.calls, *_scorings(link.evidence))),
         evidence=link.evidence,
         siblings=siblings,
         refused=refused,
     )
+
+
+def _scorings(evidence: str | None) -> list[bytes]:
+    """Keys of the scorings that evidence names as ``scoring`` or ``scorings``, at any depth."""
+    try:
+        left: list[Any] = [json.loads(evidence or "{}")]
+    except (ValueError, RecursionError):
+        return []
+    found: list[bytes] = []
+    while left:
+        value = left.pop(0)
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            named = [value.get("scoring"), *(many if isinstance(many := value.get("scorings"), list) else ())]
+            found += [bytes.fromhex(key) for key in named if isinstance(key, str) and _HEX.fullmatch(key)]
+            left += value.values()
+    return found
 
 
 def how_created(manifest: Manifest, link: Link | None) -> Any:
@@ -121,6 +142,7 @@ def call_views(reader: Reader, home: DatasetRef, keys: Sequence[bytes]) -> tuple
 def _call(row: Mapping[str, Any]) -> CallView:
     return CallView(
         key=row["key"].hex(),
+        kind=row.get("kind") or "generate",
         model=row["model"] or "",
         request=request_of(row["request"]),
         reply=row["reply"] or "",

@@ -46,6 +46,7 @@ LINKS: Columns = {
 }
 CALLS: Columns = {
     "key": pl.Binary,
+    "kind": pl.String,  # generate (also null, of older releases), or score: no request and no reply, the text is known
     "model": pl.String,
     "request": pl.String,
     "reply": pl.String,

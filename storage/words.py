@@ -128,9 +128,12 @@ def amount_note(money: Money) -> str:
     """What the amount leaves out."""
     if not money.calls:
         return "no model was called"
+    notes = [f"{money.scorings:,} scored given texts"] if money.scorings else []
     if money.unpriced_calls:
-        return f"{counted(money.unpriced_calls, 'call')} without a price"
-    return f"{money.cached_calls:,} from the cache" if money.cached_calls else ""
+        notes.append(f"{counted(money.unpriced_calls, 'call')} without a price")
+    elif money.cached_calls:
+        notes.append(f"{money.cached_calls:,} from the cache")
+    return ", ".join(notes)
 
 
 def when(text: str | None) -> str:

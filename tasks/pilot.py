@@ -110,14 +110,15 @@ class _PilotLLM:
         return replies
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-        """As ``generate``; a scoring costs the tokens it scores."""
+        """As ``generate``; a scoring costs the tokens it reads."""
         kind = f"{self._name} score {bool(requests and requests[0].messages)}"
         self._watched.kinds.setdefault(kind, Kind()).asked += len(requests)
         asked = requests[: self._watched.share(len(requests))]
         scored = self._llm.logprobs(asked)
         for request, result in zip(asked, scored, strict=True):
-            usd = None if self._price is None else result.n_tokens * self._price[0] / 1e6
-            self._watched.note(kind, str((request.messages, request.completion)), result.n_tokens, usd, False)
+            read = result.prompt_tokens + result.n_tokens
+            usd = None if self._price is None else read * self._price[0] / 1e6
+            self._watched.note(kind, str((request.messages, request.completion)), read, usd, False)
         if len(asked) < len(requests):
             raise _Enough
         return scored

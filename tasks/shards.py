@@ -73,7 +73,8 @@ def judged_in_shards(work: Work, rows: int, method: AnyFilter | AnyDedup) -> pl.
             work.using.progress(finished, count, "shards")
     calls = [read(work, done[n]["calls"]) for n in range(count) if "calls" in done[n]]
     if calls:
-        work.draft.put("calls", pl.concat(calls).unique("key", keep="first", maintain_order=True))
+        together = pl.concat(calls, how="diagonal")  # a shard of an older release may lack a column
+        work.draft.put("calls", together.unique("key", keep="first", maintain_order=True))
     return pl.concat([read(work, done[n]["verdicts"]) for n in range(count)])
 
 

@@ -100,7 +100,7 @@ class _VLLM(_Asker):
             values = tuple(float(row[str(i)]["logprob"]) for row, i in zip(rows, completion[:room], strict=True))
         except (KeyError, IndexError, TypeError, ValueError):
             return TokenLogprobs(failure="undecodable")
-        return TokenLogprobs(values, truncated=len(completion) > room)
+        return TokenLogprobs(values, truncated=len(completion) > room, prompt_tokens=len(prompt))
 
     async def _ids(self, **what: Any) -> list[int] | TokenLogprobs:
         root = self.client.settings.base_url.removesuffix("/v1")
@@ -136,7 +136,7 @@ class _Echo(_Asker):
             )
         except (KeyError, IndexError, TypeError, ValueError):
             return TokenLogprobs(failure="undecodable")
-        return TokenLogprobs(values)
+        return TokenLogprobs(values, prompt_tokens=len(pairs) - len(values))
 
     def _rendered(self, messages: Sequence[Turn]) -> str:
         if not messages:

@@ -85,7 +85,7 @@ class InProcess:
         for (i, ids, start, cut), output in zip(asked, outputs, strict=True):
             rows = output.prompt_logprobs[start:]
             values = tuple(float(row[token].logprob) for row, token in zip(rows, ids[start:], strict=True))
-            results[i] = TokenLogprobs(values, truncated=cut)
+            results[i] = TokenLogprobs(values, truncated=cut, prompt_tokens=start)
         return results
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -113,8 +113,8 @@ class TransformersEngine:
                 pairs.append((prompt, completion[:room]) if fits else ([self._pad], []))
             scored = completion_logprobs(self.model, pairs, pad=self._pad, batch_size=self.config.batch_size)
         return [
-            result or TokenLogprobs(tuple(row), truncated=was_cut)
-            for result, row, was_cut in zip(results, scored, cut, strict=True)
+            result or TokenLogprobs(tuple(row), truncated=was_cut, prompt_tokens=len(prompt))
+            for result, row, was_cut, (prompt, _) in zip(results, scored, cut, pairs, strict=True)
         ]
 
     def _threads(self) -> AbstractContextManager[None]:

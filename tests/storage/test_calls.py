@@ -27,6 +27,8 @@ class Counting:
         self.asked: list[Request] = []
         self.scored: list[ScoreRequest] = []
         self.lists: list[int] = []
+        self.price: tuple[float, float] | None = None
+        self.scores_fail: Any = None
         self._replies, self._name = list(replies), name
 
     def identity(self) -> dict[str, Any]:
@@ -42,7 +44,16 @@ class Counting:
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
         self.scored += requests
-        return [TokenLogprobs((-0.1, -1.0 / 3, -2.5), truncated=r.completion == "long") for r in requests]
+        if self.scores_fail:
+            return [TokenLogprobs(failure=self.scores_fail) for _ in requests]
+        return [
+            TokenLogprobs(
+                (-0.1, -1.0 / 3, -2.5),
+                truncated=r.completion == "long",
+                prompt_tokens=sum(len(turn.content.split()) for turn in r.messages),
+            )
+            for r in requests
+        ]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text) for text in texts]
@@ -202,6 +213,7 @@ def test_the_lineage_gets_each_call_once_in_order_of_first_use(cache: CallCache)
     }
     assert llm.taken().height == 0
     assert llm.taken().schema == pl.Schema(dict(CALLS))
+    assert frame["kind"].to_list() == ["generate", "generate"]
     failed = bad.taken()
     assert failed.select("failure", "attempts", "cached").rows() == [("timeout", 4, False)]
 
@@ -222,6 +234,45 @@ def test_log_probabilities_are_cached_bit_by_bit(cache: CallCache) -> None:
     assert first == again
     assert again[0].logprobs == (-0.1, -1.0 / 3, -2.5)
     assert [r.truncated for r in again] == [False, True, False]
+
+
+def test_scorings_are_in_the_lineage_beside_the_calls_without_texts(cache: CallCache) -> None:
+    """Three tokens scored after a prompt of two: five were read and paid for, none written."""
+    CachedLLM(Counting(), cache).logprobs([ScoreRequest("old")])
+    engine = Counting()
+    engine.price = (2.0, 8.0)
+    llm = CachedLLM(engine, cache)
+    llm.generate(asks("a"))
+    asked = [
+        ScoreRequest("x", (Turn("user", "two words"),)),
+        ScoreRequest("old"),
+        ScoreRequest("x", (Turn("user", "two words"),)),
+    ]
+    keys = [one.call for one in llm.logprobs(asked)]
+    told = llm.taken()
+    assert told["key"].to_list()[1:] == [keys[0], keys[1]], "each once, in order of first use"
+    scored = told.filter(pl.col("kind") == "score").drop("key", "model")
+    assert scored.to_dicts() == [
+        {
+            "kind": "score", "request": None, "reply": None, "finish_reason": None, "prompt_tokens": 5,
+            "completion_tokens": 0, "cost_usd": pytest.approx(5 * 2.0 / 1e6), "attempts": 1, "cached": False,
+            "failure": None,
+        },
+        {
+            "kind": "score", "request": None, "reply": None, "finish_reason": None, "prompt_tokens": 3,
+            "completion_tokens": 0, "cost_usd": None, "attempts": 1, "cached": True, "failure": None,
+        },
+    ]  # fmt: skip
+    assert llm.taken().height == 0
+
+
+def test_a_scoring_that_failed_in_passing_is_in_the_lineage_and_not_in_the_cache(cache: CallCache) -> None:
+    engine = Counting()
+    engine.scores_fail = "timeout"
+    llm = CachedLLM(engine, cache)
+    key = llm.logprobs([ScoreRequest("x")])[0].call
+    assert llm.taken().select("key", "kind", "failure").rows() == [(key, "score", "timeout")]
+    assert cache.lookup([key]) == {}
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5), st.booleans())
