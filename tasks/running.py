@@ -7,6 +7,7 @@ from dataclasses import asdict
 from schemas.errors import BudgetExceeded, ProvenderError, Stopped
 from storage.runs import RunLog
 from storage.stopping import stop_on_signals
+from tasks.artifacts import artifacts
 from tasks.bench import Bench, open_store
 from tasks.events import Event, listening
 
@@ -31,7 +32,7 @@ def running(name: str, what: str, bench: Bench, flow_run_id: str | None = None) 
         log.progress(told) if event.kind == "progress" else log.event(told)
 
     ending = Ending()
-    with listening(note), stop_on_signals():
+    with listening(note), artifacts(name, bench, flow_run_id), stop_on_signals():
         try:
             yield ending
         except (KeyboardInterrupt, Stopped, BudgetExceeded) as error:
