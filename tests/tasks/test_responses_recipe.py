@@ -10,7 +10,9 @@ from backends.llm.scripted import Scripted
 from flows.curate import curate
 from schemas.lineage import Manifest
 from schemas.recipe import load_recipe
+from storage.cost import cost
 from storage.store import Store
+from storage.trace import trace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOLUTIONS = [
@@ -75,3 +77,22 @@ def _right_per_question() -> dict[str, int]:
     for one in SOLUTIONS:
         counts[one["question"]] = counts.get(one["question"], 0) + one["is_correct"]
     return counts
+
+
+def test_each_scoring_is_a_call_of_its_step_and_of_the_row_that_it_chose(store: Store):
+    """Grape reads every right path once under the student: so many calls of kind score, none of them with a text."""
+    grape = step(store, "grape")
+    calls = store.part(grape.ref, "calls")
+    assert set(calls["kind"]) == {"score"}
+    assert calls["key"].n_unique() == calls.height == len(answers(store, "rejection-sampling"))
+    assert calls["request"].null_count() == calls["reply"].null_count() == calls.height
+    assert calls["prompt_tokens"].min() > 0
+    assert cost(store).money.scorings == calls.height + sum(
+        store.part(m.ref, "calls").filter(pl.col("kind") == "score").height
+        for m in store.versions()
+        if m.ref != grape.ref and "calls" in m.parts
+    )
+    row = store.pool(grape.ref)["id"][0].hex()
+    wrote = [call for call in trace(store, row, within=grape.ref).creation.calls if call.kind == "score"]
+    assert wrote, "the scoring that its evidence names"
+    assert {call.key for call in wrote} <= {key.hex() for key in calls["key"]}
