@@ -27,7 +27,7 @@ def deploy_all(file: Path) -> Iterator[str]:
         made = _prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
         if made.returncode:
             raise EngineDown(f"work pool {pool}: {made.stderr.strip() or made.stdout.strip()}")
-        yield f"work pool {pool}: ready; start a worker with `prefect worker start --pool {pool}`"
+        yield f"work pool {pool}: ready"
     done = _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
     if done.returncode:
         raise EngineDown(f"{file}: {done.stderr.strip() or done.stdout.strip()}")

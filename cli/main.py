@@ -20,6 +20,7 @@ from cli import (
     serving,
     site,
     stages,
+    triggering,
 )
 from cli.console import fail, show_traceback
 from schemas.errors import ProvenderError
@@ -46,7 +47,8 @@ for panel, commands in {
     LOOK: (looking.ls, looking.show, looking.trace, looking.lineage, looking.diff, looking.query, looking.report,
            site.site, site.what_if, site.blast,
            ranking.leaderboard, looking.methods, looking.runs, budgeting.budget),
-    CARE: (serving.serve, serving.up, serving.down, serving.deploy, care.doctor, care.verify, care.gc, care.pretrain),
+    CARE: (serving.serve, serving.up, serving.down, serving.deploy, triggering.trigger,
+           care.doctor, care.verify, care.gc, care.pretrain),
 }.items():  # fmt: skip
     for command in commands:
         app.command(name=command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)

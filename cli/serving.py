@@ -49,24 +49,61 @@ def serve(
 
 
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0, as_json: JsonOption = False
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also register the deployments and start a worker for each of their pools.")
+    ] = False,
+    schedule: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="With --all: switch on this deployment's schedule, as refresh/nightly."),
+    ] = [],
+    file: Annotated[Path, typer.Option(help="With --all: the deployments.")] = Path("prefect.yaml"),
+    as_json: JsonOption = False,
 ) -> None:
-    """Keep a local Prefect server running (loopback, no telemetry); every verb finds it."""
+    """Keep a local Prefect server running (loopback, no telemetry), with workers and schedules by --all."""
     quiet_environment()
     from cli.prefect_server import start
+    from schemas.errors import UsageError
 
+    if schedule and not everything:
+        raise UsageError("--schedule switches on what --all registers; give both")
     api = start(home(), port)
-    out_json({"api": api}) if as_json else out(
-        f"Prefect at {api} (UI: {api.removesuffix('/api')}); stop it with `provender down`"
-    )
+    if not everything:
+        out_json({"api": api}) if as_json else out(
+            f"Prefect at {api} (UI: {api.removesuffix('/api')}); stop it with `provender down`"
+        )
+        return
+    from cli.deploying import deploy_all, pools_of
+
+    os.environ["PREFECT_API_URL"] = api
+    for line in deploy_all(file):
+        say(line)
+    from cli.workers import resume_schedules, start_workers
+
+    workers = start_workers(home(), api, pools_of(file))
+    scheduled = resume_schedules(schedule)
+    if as_json:
+        out_json({"api": api, "workers": workers, "schedules": scheduled})
+        return
+    out(f"Prefect at {api} (UI: {api.removesuffix('/api')})")
+    out(f"workers: {', '.join(f'{pool} (process {pid})' for pool, pid in workers.items())}")
+    for line in scheduled:
+        out(line)
+    out("run one now with `provender trigger refresh/nightly`; stop all of it with `provender down`")
 
 
 def down(as_json: JsonOption = False) -> None:
-    """Stop the Prefect server that `up` started."""
+    """Stop what `up` started: the workers with their runs, and the Prefect server."""
     from cli.prefect_server import stop
+    from cli.workers import stop_workers
 
+    workers = stop_workers(home())
     stopped = stop(home())
-    out_json({"stopped": stopped}) if as_json else out("stopped" if stopped else "none was running")
+    if as_json:
+        out_json({"stopped": stopped, "workers": workers})
+        return
+    told = [*(f"worker of pool {pool}" for pool in workers), *(["Prefect server"] if stopped else [])]
+    out(f"stopped: {', '.join(told)}" if told else "none was running")
 
 
 def deploy(
