@@ -1,8 +1,10 @@
-"""Two classes of texts told apart by which words they have: Bernoulli naive Bayes."""
+"""Two classes of texts told apart by which words they have: Bernoulli naive Bayes, of a sample or while texts come in."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 from math import log
+
+import numpy as np
 
 
 class BernoulliBayes:
@@ -33,3 +35,24 @@ class BernoulliBayes:
     def __call__(self, text: Collection[str]) -> float:
         """Log-odds of the first class for a text given as its words, in nats."""
         return self._base + sum(self._gain.get(word, 0.0) for word in sorted(set(text)))
+
+
+class GrowingBayes:
+    """As `BernoulliBayes` over a known vocabulary, learning one text at a time; texts are arrays of numbers below ``words``."""
+
+    def __init__(self, words: int) -> None:
+        self._counts, self._sizes = np.zeros((2, words)), np.zeros(2)
+
+    def learn(self, text: np.ndarray, first: bool) -> None:
+        """One more text of the first class, or of the other."""
+        self._counts[0 if first else 1, text] += 1
+        self._sizes[0 if first else 1] += 1
+
+    def odds(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """Log-odds of the first class for each text, float64, in nats; 0 as long as only one class has been seen."""
+        if not self._sizes.all():
+            return np.zeros(len(texts))
+        here, there = (self._counts + 1) / (self._sizes[:, None] + 2)
+        absent = np.log((1 - here) / (1 - there))
+        base, gain = np.log(self._sizes[0] / self._sizes[1]) + absent.sum(), np.log(here / there) - absent
+        return np.array([base + gain[text].sum() for text in texts])
