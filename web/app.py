@@ -29,6 +29,7 @@ from web.frame import Frame
 from web.guard import Guard
 from web.links import Links
 from web.pages import Pages
+from web.patience import SECONDS, Patience
 from web.pieces import (
     colored,
     cut,
@@ -65,12 +66,14 @@ def create_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] = LOOPBACK,
     prefect: str | None = None,
+    patience_seconds: float | None = SECONDS,
 ) -> Starlette:
     """The browser of one store.
 
     ``allowed_hosts`` are the names a request may carry in ``Host``; with ``token`` (at least 16 characters) every page
-    asks for it; ``prefect`` is the address of Prefect's pages, which runs link to. Raises ``MissingDataset`` if there is
-    no store, ``UsageError`` for a short token.
+    asks for it; ``prefect`` is the address of Prefect's pages, which runs link to; after ``patience_seconds`` a browser is
+    told that its page is being made (None: it waits). Raises ``MissingDataset`` if there is no store, ``UsageError`` for
+    a short token.
     """
     if token is not None and len(token) < 16:
         raise UsageError("the token of the browser has fewer than 16 characters; give a longer one")
@@ -104,27 +107,34 @@ def create_app(
     def failed(request: Request, error: Exception) -> Response:
         return _failed(templates, request, error)
 
+    def working(request: Request, seconds: float) -> Response:
+        shown = frame.html("working.html", Links(""), title=_subject(request.url.path), seconds=seconds)
+        shown.status_code = 202
+        return shown
+
+    patience = Patience(working, patience_seconds)
+    patient = patience.with_
     routes = [
-        Route("/", pages.datasets),
-        Route("/datasets", pages.datasets),
-        Route("/datasets.json", pages.datasets),
-        Route("/versions", pages.versions),
-        Route("/versions.json", pages.versions),
-        Route("/d/{version:path}", pages.version),
-        Route("/graph/{version:path}", pages.graph),
-        Route("/card/{version:path}", pages.card),
+        Route("/", patient(pages.datasets)),
+        Route("/datasets", patient(pages.datasets)),
+        Route("/datasets.json", patient(pages.datasets)),
+        Route("/versions", patient(pages.versions)),
+        Route("/versions.json", patient(pages.versions)),
+        Route("/d/{version:path}", patient(pages.version)),
+        Route("/graph/{version:path}", patient(pages.graph)),
+        Route("/card/{version:path}", patient(pages.card)),
         Route("/report/{version:path}", pages.report),
-        Route("/rows/{version:path}", row_pages.rows),
-        Route("/sql/{version:path}", row_pages.sql),
-        Route("/hits/{version:path}", stores.hits),
-        Route("/what-if/{version:path}", questions.what_if),
-        Route("/e/{example}", pages.example),
-        Route("/near/{example}", pages.near),
+        Route("/rows/{version:path}", patient(row_pages.rows)),
+        Route("/sql/{version:path}", patient(row_pages.sql)),
+        Route("/hits/{version:path}", patient(stores.hits)),
+        Route("/what-if/{version:path}", patient(questions.what_if)),
+        Route("/e/{example}", patient(pages.example)),
+        Route("/near/{example}", patient(pages.near)),
         Route("/find", pages.find),
         Route("/review", stores.review, methods=["POST"]),
-        Route("/runs/{run}", stores.run),
+        Route("/runs/{run}", patient(stores.run)),
         *(
-            Route(f"/{name}{kind}", page)
+            Route(f"/{name}{kind}", patient(page))
             for name, page in (
                 ("compare", pages.compare),
                 ("blast", questions.blast),
@@ -135,8 +145,8 @@ def create_app(
             )
             for kind in ("", ".json")
         ),
-        Route("/blast.csv", questions.blast),
-        Route("/blast.jsonl", questions.blast),
+        Route("/blast.csv", patient(questions.blast)),
+        Route("/blast.jsonl", patient(questions.blast)),
         Route("/static/{name}", static),
     ]
 
@@ -153,6 +163,7 @@ def create_app(
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
         threading.Thread(target=warmed, name="warm", daemon=True).start()
         yield
+        patience.close()
 
     return Starlette(
         lifespan=lifespan,
@@ -160,6 +171,13 @@ def create_app(
         middleware=[Middleware(Guard, hosts=tuple(allowed_hosts), token=token)],
         exception_handlers={ProvenderError: failed, 404: failed, 500: failed},
     )
+
+
+def _subject(path: str) -> str:
+    """What a page is about, for the notice that it is being made: ``compare``, ``rows: bench@v2``."""
+    page, _, rest = path.strip("/").partition("/")
+    said = {"d": "version", "e": "example", "near": "what reads like it"}.get(page, page) or "datasets"
+    return f"{said}: {rest[:60]}" if rest else said
 
 
 def _failed(templates: Environment, request: Request, error: Exception) -> Response:

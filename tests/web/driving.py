@@ -26,7 +26,11 @@ def serving(store: Path, **more: Any) -> Generator[str, None, None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = uvicorn.Config(
-        create_app(store, **more), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=2
+        create_app(store, **({"patience_seconds": None} | more)),
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
