@@ -241,10 +241,21 @@ class SelectMethod(Method):
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A part of a curriculum: so many examples of one pool. Turns (passes) come in order, stages in order within a turn."""
+
+    pool: str
+    examples: int
+    turn: int
+    stage: int
+
+
+@dataclass(frozen=True)
 class Blend:
     """A mixture: weight per pool (sums to 1) and how many examples each pool gives, repeats included.
 
-    With ``stages`` the mixture is a curriculum: the examples of pools of a lower stage come before all others.
+    With ``stages`` the mixture is a curriculum: the examples of pools of a lower stage come before all others. With a
+    ``course`` it has several passes, whose parts add up to ``take``.
     """
 
     weights: Mapping[str, float]
@@ -252,6 +263,7 @@ class Blend:
     notes: Mapping[str, Any] = field(default_factory=dict)
     runs: pl.DataFrame | None = None  # one row per proxy run: w_<pool> …, rng_seed, loss_<target group> …; a sidecar
     stages: Mapping[str, int] | None = None
+    course: Sequence[Stretch] = ()
 
 
 class MixMethod(Method):

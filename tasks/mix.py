@@ -1,7 +1,8 @@
 """Blend the sources of a pool: how much of each, which examples, in which order."""
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import polars as pl
 
@@ -9,6 +10,7 @@ from methods.mix import AnyMix
 from methods.rounding import choose
 from schemas.examples import FATES
 from schemas.lineage import DatasetRef, Rule
+from schemas.method import Blend, Stretch
 from tasks.bench import Bench
 from tasks.figures import figures_of
 from tasks.materialise import Work, materialise
@@ -40,9 +42,8 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
         held_out = work.store.pool(aim) if aim else None
         tools = replace(work.using, once=stopping(work.using.once, work.store))
         blend = method.weigh(sources, using=tools, rng=work.rng, target=held_out)
-        chosen = pl.concat(
-            [choose(sources[s]["id"], n, seed=work.bench.rng_seed) for s, n in sorted(blend.take.items()) if n]
-        )  # columns id, repeat (times it stands in the mixture)
+        parts = [chosen_of(sources[part.pool]["id"], part, work.bench.rng_seed) for part in course_of(blend)]
+        chosen = pl.concat(parts).group_by("id").agg(pl.col("repeat").sum())  # repeat: times it stands in the mixture
         took = rows.select("id").join(chosen, on="id", how="left", maintain_order="left")
         times = took["repeat"].fill_null(0)
         said = took.select(
@@ -52,13 +53,10 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
             pl.lit(None, pl.Float64).alias("score"),
             pl.lit(None, pl.String).alias("evidence"),
         )
-        stages = None
-        if blend.stages is not None:
-            stages = rows["source"].replace_strict(dict(blend.stages), default=len(blend.stages), return_dtype=pl.Int64)
         work.draft.homes = list(work.store.describe(pool).homes)
         work.draft.rules = [OVER_QUOTA]
         work.draft.put("verdicts/pool", at_rest(said, [OVER_QUOTA], "mix"))
-        work.draft.put("members", shuffled(work.store.positions(pool), rows["id"], times, work.bench.rng_seed, stages))
+        work.draft.put("members", in_order(work.store.positions(pool), rows["id"], parts, work.bench.rng_seed))
         if blend.runs is not None:
             work.draft.put("sidecar/runs", blend.runs)
         kept = rows.join(chosen, on="id", how="inner", maintain_order="left")
@@ -74,27 +72,40 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
                 "notes": dict(blend.notes),
             }
             | ({"ordered": True, "stages": dict(blend.stages)} if blend.stages is not None else {})
+            | ({"passes": [asdict(part) for part in blend.course]} if blend.course else {})
         )
 
     return materialise("mix", method, inputs_of(pool, aim), bench, compute)
 
 
-def shuffled(
-    positions: pl.DataFrame, ids: pl.Series, times: pl.Series, rng_seed: int, stages: pl.Series | None = None
-) -> pl.DataFrame:
-    """Members with repeats, ordered by stage, then by a hash of (seed, id, occurrence): growth elsewhere moves nobody's
-    neighbours.
+def course_of(blend: Blend) -> list[Stretch]:
+    """The parts of a mixture: of its course, or one of each pool, in its stage."""
+    if blend.course:
+        return list(blend.course)
+    stages = blend.stages or {}
+    return [Stretch(name, n, 0, stages.get(name, len(stages))) for name, n in sorted(blend.take.items()) if n]
+
+
+def chosen_of(ids: pl.Series, part: Stretch, rng_seed: int) -> pl.DataFrame:
+    """Which examples make up a part: ``id``, ``repeat``, ``turn`` and ``stage``."""
+    chosen = choose(ids, part.examples, seed=rng_seed)
+    return chosen.with_columns(turn=pl.lit(part.turn, pl.Int64), stage=pl.lit(part.stage, pl.Int64))
+
+
+def in_order(positions: pl.DataFrame, ids: pl.Series, parts: Sequence[pl.DataFrame], rng_seed: int) -> pl.DataFrame:
+    """Members with repeats, ordered by turn and stage, then by a hash of (seed, id, occurrence): growth elsewhere moves
+    nobody's neighbours. Parts are as `chosen_of` makes them.
     """
-    stage = pl.lit(0) if stages is None else stages
     rows = (
-        positions.with_columns(ids.alias("id"), times.alias("times"), stage.alias("stage"))
-        .filter(pl.col("times") > 0)
-        .with_columns(pl.int_ranges(0, pl.col("times")).alias("occurrence"))
-        .explode("occurrence")
+        pl.concat(parts)
+        .with_columns(pl.int_ranges(0, pl.col("repeat")).alias("_times"))
+        .explode("_times")
+        .with_columns((pl.int_range(pl.len()).over("id")).alias("occurrence"))
+        .join(positions.with_columns(ids.alias("id")), on="id", how="inner")
     )
     salt = rng_seed.to_bytes(8, "little", signed=True)
     keys = [
         hashlib.sha256(salt + example + int(k).to_bytes(4, "little")).digest()[:8]
         for example, k in rows.select("id", "occurrence").iter_rows()
     ]
-    return rows.with_columns(pl.Series("key", keys, dtype=pl.Binary)).sort("stage", "key").select("home", "row")
+    return rows.with_columns(pl.Series("key", keys, dtype=pl.Binary)).sort("turn", "stage", "key").select("home", "row")

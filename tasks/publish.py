@@ -14,7 +14,7 @@ from tasks.stage_task import stage_task
 
 VERSION = 1
 #: What a mixture says of itself and the published version says again; ``ordered``: its order is a curriculum.
-CARRIED = ("weights", "take", "available", "ordered", "stages")
+CARRIED = ("weights", "take", "available", "ordered", "stages", "passes")
 TRAIN = ("id", "messages", "tools", "worse", "source", "license")
 
 

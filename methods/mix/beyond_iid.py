@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from methods.curriculum import three_passes
 from methods.interactions import best_within_reach, equivalence
 from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of, losses_of
 from methods.mixture_runs import Lab, Run
@@ -21,8 +22,9 @@ class BeyondIID(ProxyMix):
     The worth of a unit of source j to source i is counted in units of i: given as ``interactions``, or measured by short
     runs on n examples of i alone (n/2, n, 2n) and on n/2 of each, -1 to 3, on examples held out of each source. A linear
     programme with bounds then starts from the sources' sizes; weights are 0 to 1 and sum to 1. With ``curriculum`` the
-    mixture comes out ordered, and ``finetune`` must keep that order (``order: sequential``). Departs from the paper in
-    that interactions can be measured, and in one pass in place of three with repeated base examples.
+    mixture comes out ordered, and ``finetune`` must keep that order (``order: sequential``). ``passes: 3`` writes the paper's
+    three epochs out, one after the other, to be trained on once: by stages with foundations repeated, shuffled, and with
+    more of what builds on them. Departs from the paper in that interactions can be measured.
 
     Paper: Zhao et al. 2024, Beyond IID, https://arxiv.org/abs/2409.07045
     """
@@ -40,6 +42,27 @@ class BeyondIID(ProxyMix):
         "none",
         description="order of the mixture: none, what helps the others most first, or stages such as [[math, code], [chat]]",
     )
+    passes: Literal[1, 3] = Field(
+        1, description="of a curriculum: 1, or the three passes of the paper; take and repeats triple"
+    )
+    repeat_early: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="passes: share of the first stage that stands in the first pass twice; .1, from 50,000 on .05",
+    )
+    hold_back: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="passes: share of the last stage that is missing in the first pass and repeated in the third",
+    )
+
+    @model_validator(mode="after")
+    def _passes_need_an_order(self) -> "BeyondIID":
+        if self.passes != 1 and self.curriculum == "none":
+            raise ValueError("passes: 3 is a curriculum; set `curriculum: dependency`, or name its stages")
+        return self
 
     def lab(self, pools: Mapping[str, pl.DataFrame], target: pl.DataFrame | None) -> Lab:
         """Measured on examples held out of each source, whatever the target: interactions are among sources."""
@@ -57,7 +80,12 @@ class BeyondIID(ProxyMix):
         made = super().weigh(pools, using=using, rng=rng, target=target)
         if self.curriculum == "none" or "help" not in made.notes:
             return made
-        return replace(made, stages=self.stages(made.notes["help"]))
+        stages = self.stages(made.notes["help"])
+        if self.passes == 1:
+            return replace(made, stages=stages)
+        given = {name: n for name, n in made.take.items() if n}
+        course = three_passes(given, {name: stages.get(name, 0) for name in given}, self.repeat_early, self.hold_back)
+        return replace(made, stages=stages, course=course, take={name: 3 * n for name, n in made.take.items()})
 
     def stages(self, help_given: Mapping[str, float]) -> dict[str, int]:
         """The stage of each source, from 0; those that the curriculum does not name come last."""

@@ -56,3 +56,25 @@ def test_a_training_that_would_shuffle_a_curriculum_does_not_start(tmp_path: Pat
     ):
         curate.fn(recipe(tmp_path, "shuffled"), tmp_path / "store", "first")
     assert not list((tmp_path / "store").glob("models/*/training.json"))
+
+
+def test_three_passes_are_written_out_in_their_order(tmp_path: Path) -> None:
+    given = recipe(tmp_path, "sequential").model_dump(mode="json")
+    given["mix"] |= {"passes": 3, "repeat_early": 0.2, "hold_back": 0.5, "reach": 0.0}
+    curate.fn(Recipe.model_validate(given), tmp_path / "store", "first")
+    store = Store.open(tmp_path / "store")
+    published = next(m for m in store.versions() if m.step.stage == "publish")
+    assert published.summary["ordered"] is True
+    assert sum(part["examples"] for part in published.summary["passes"]) == 150
+    rows = store.pool(published.ref)
+    order, ids = rows["source"].to_list(), rows["id"].to_list()
+    assert (order.count("sums"), order.count("jokes")) == (90, 60)
+    # the first pass: 30 sums, 6 of them twice, then half of the jokes
+    assert order[:36] == ["sums"] * 36
+    assert order[36:46] == ["jokes"] * 10
+    assert len(set(ids[:36])) == 30
+    # the second: everything once, mixed
+    assert len(set(ids[46:96])) == 50
+    assert order[46:96] != sorted(order[46:96])
+    # the third: without as many sums as were repeated, and half of the jokes twice
+    assert (order[96:].count("sums"), order[96:].count("jokes")) == (24, 30)

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 
 from backends.tune.simulated import SimulatedTuner
+from methods.curriculum import three_passes
 from methods.interactions import best_within_reach, equivalence
 from methods.mix.beyond_iid import BeyondIID
 from schemas.errors import UsageError
@@ -114,3 +116,36 @@ def test_names_that_no_source_has_are_refused():
         weigh(BeyondIID(interactions={"a": {"x": 1.0}}, check_seeds=0))
     with pytest.raises(UsageError, match="curriculum names 'x'"):
         weigh(BeyondIID(interactions=GIVEN, check_seeds=0, curriculum=(("x",),)))
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 60), st.integers(0, 3)), min_size=1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_three_passes_give_each_source_three_times_its_share(pools: dict, early: float, back: float):
+    take, stages = {n: t for n, (t, _) in pools.items()}, {n: s for n, (_, s) in pools.items()}
+    parts = three_passes(take, stages, early, back)
+    for name, count in take.items():
+        assert sum(part.examples for part in parts if part.pool == name) == 3 * count
+    assert {part.pool for part in parts if part.turn == 1} == set(take), "everything stands in the second pass"
+    assert {part.stage for part in parts if part.turn > 0} == {0}, "which is shuffled, as the third"
+    if len(set(stages.values())) == 1:
+        assert sum(part.examples for part in parts if part.turn == 2) <= sum(take.values())
+
+
+def test_a_large_mixture_repeats_less_of_its_foundations():
+    for size, again in ((1000, 100), (60_000, 3000)):
+        parts = three_passes({"sums": size, "talk": 10}, {"sums": 0, "talk": 1}, None, 0.1)
+        assert [p.examples for p in parts if p.pool == "sums"] == [size, again, size, size - again]
+
+
+def test_three_passes_are_a_curriculum_or_a_mistake():
+    with pytest.raises(ValidationError, match="set `curriculum: dependency`"):
+        BeyondIID(passes=3)
+    made = BeyondIID(interactions=GIVEN, curriculum=(("a",), ("b", "c")), passes=3, check_seeds=0, reach=0.0).weigh(
+        POOLS, using=Using(_tune=SimulatedTuner(skills=("skill-a",)).open()), rng=rng()
+    )
+    assert made.take == {"a": 150, "b": 90, "c": 60}
+    assert made.weights == pytest.approx({"a": 0.5, "b": 0.3, "c": 0.2})
+    assert sum(part.examples for part in made.course) == 300
