@@ -49,7 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "log-linear, kl .1": {"method": "log-linear", "kl": 0.1},
     "skill-it": {"method": "skill-it", "eta": 2.0},
     "doremi": {"method": "doremi"},
-    "odm": {"method": "odm"},
+    "odm": {"method": "odm", "batch_examples": 4},
     "data-mixing-laws": {"method": "data-mixing-laws"},
     "autoscale": {"method": "autoscale"},
     "aioli": {"method": "aioli"},

@@ -1,5 +1,6 @@
 """A bandit over the sources: the one whose batches still cost most loss is trained on more."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from methods.mix._online import OnlineMix, learn
 from methods.mixture_online import odm, odm_exploration, odm_reward
 from methods.mixture_runs import Lab, draw
-from schemas.errors import BackendError
+from schemas.errors import BackendError, UsageError
 from schemas.method import Using
 
 
@@ -32,9 +33,14 @@ class ODM(OnlineMix):
     least_exploration: float = Field(0.03, ge=0, le=1, description="share of each source below which none falls")
 
     def session(self, lab: Lab, rng_seed: int, using: Using, known: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
-        """See `OnlineMix`."""
+        """See `OnlineMix`. Raises ``UsageError`` for a session so short that it only explores."""
         count, rng = len(lab.sources), np.random.default_rng([rng_seed, 17])
         steps = max(count, round(self.proxy_examples * self.proxy_epochs / self.batch_examples))
+        if steps <= count * math.log(count):
+            raise UsageError(
+                f"odm explores {count} sources evenly for {math.ceil(count * math.log(count))} batches and the session has "
+                f"{steps}: it would end where it began; raise proxy_examples or lower batch_examples"
+            )
         queues = [_queue(lab, name, steps * self.batch_examples, rng_seed, rng) for name in lab.sources]
         used = [0] * count
         session, rewards = using.tune.start(rng_seed), np.zeros(count)

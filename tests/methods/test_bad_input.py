@@ -234,6 +234,14 @@ def test_a_law_with_fewer_mixtures_than_it_has_parameters_is_refused(name: str) 
         weighed(name, {"sky": SKY, "river": RIVER}, proxies=2)
 
 
+def test_a_bandit_that_has_no_time_to_choose_says_so() -> None:
+    pools = {"sky": SKY, "river": RIVER, "sea": source("sea", 30)}
+    session = {"proxy_examples": 12, "proxy_epochs": 1.0}
+    with pytest.raises(UsageError, match="explores 3 sources evenly for 4 batches and the session has 3"):
+        weighed("mix/odm", pools, batch_examples=4, **session)
+    weighed("mix/odm", pools, batch_examples=2, **session)
+
+
 @pytest.mark.parametrize("name", [n for n in MEASURED if n not in LAWS])
 def test_sources_that_teach_the_same_end_near_their_even_or_natural_shares(name: str) -> None:
     twins = {"sky": SKY, "river": RIVER.with_columns(SKY["messages"])}  # other ids, the same texts
