@@ -27,6 +27,9 @@ MetricName = Literal["loss", "exact-match", "rouge-l", "pass@k", "pairwise"]
 #: Resamples behind every interval.
 RESAMPLES = 1000
 
+#: Before the name of an original field whose values are slices, so that its column meets none of ours.
+FIELD = "field "
+
 #: A column with more values than this gets lines for its most frequent ones only.
 SLICES = 50
 
@@ -213,7 +216,8 @@ def _measured(
             frame[column].value_counts(sort=True).head(SLICES)[column].to_list(), key=lambda v: (v is None, v)
         )
         if values != [None]:
-            parts += [(f"{column}={value}", frame.filter(pl.col(column).eq_missing(value))) for value in values]
+            label = column.removeprefix(FIELD)
+            parts += [(f"{label}={value}", frame.filter(pl.col(column).eq_missing(value))) for value in values]
     return [_measure(part, metric, name, rng) for metric in names for name, part in parts]
 
 

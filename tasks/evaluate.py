@@ -1,6 +1,6 @@
 """Measure a trained model on examples it was not trained on; scores and per-example losses go back into the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from backends.config import AnyLLM
-from methods.evaluation import SCORE_COLUMNS, evaluate
+from methods.evaluation import FIELD, SCORE_COLUMNS, evaluate
 from methods.evaluation_pairwise import Names, told
 from schemas.errors import MissingDataset, UsageError
 from schemas.lineage import DatasetRef
@@ -38,6 +38,7 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
     def compute(work: Work) -> None:
         tuned, untuned = engines_of(work, model)
         rows = work.store.pool(target)
+        measured = rows.unique("id", keep="first", maintain_order=True).head(how.max_examples)
         tools, asked = work.using, []
         if judging:
             tools, asked = using(bench, how.pairwise, "evaluate", work.using.progress)
@@ -45,10 +46,10 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
                 work.using.progress.models = asked
         result = evaluate(
             tuned,
-            rows.unique("id", keep="first", maintain_order=True).head(how.max_examples).with_columns(task_of()),
+            measured.with_columns(task_of(), *sliced(how.slices)),
             rng=work.rng,
             metrics=how.metrics,
-            slices=("source", "task"),
+            slices=("source", "task", *(FIELD + name for name in how.slices)),
             baseline=untuned,
             max_new_tokens=how.max_new_tokens,
             progress=work.using.progress,
@@ -88,6 +89,7 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
 def _identity(how: Evaluation) -> Mapping[str, Any]:
     """What decides the figures; settings of metrics that are not asked for are left out."""
     unused = {"target", "pairwise", "harness"} | (set() if "pass@k" in how.metrics else {"k", "samples"})
+    unused |= set() if how.slices else {"slices"}
     found = {"stage": "evaluate", "version": VERSION, **how.model_dump(mode="json", exclude=unused)}
     return {**found, "pairwise": how.pairwise.identity()} if "pairwise" in how.metrics else found
 
@@ -100,6 +102,11 @@ def name_of(config: Any) -> str:
 def task_of() -> pl.Expr:
     """The task that a row of several tasks names in its fields, so that each gets figures of its own; else null."""
     return pl.col("extra").str.json_path_match("$.task").alias("task")
+
+
+def sliced(names: Sequence[str]) -> list[pl.Expr]:
+    """A column for each named field of the original rows, as text; null where a row has none."""
+    return [pl.col("extra").str.json_path_match(f"$['{name}']").alias(FIELD + name) for name in names]
 
 
 @dataclass(frozen=True)

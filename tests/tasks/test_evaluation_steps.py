@@ -41,6 +41,13 @@ def evaluating(folder: Path, **changes: object) -> Recipe:
     (folder / "quiz.yaml").write_text(QUIZ, "utf-8")
     (folder / "quiz.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS), "utf-8")
     backends = recipe(folder).model_dump(mode="json")["backends"]
+    held_out = [
+        json.loads(line) | {"kind": "odd" if i % 2 else "even"}
+        for i, line in enumerate((folder / "target.jsonl").read_text("utf-8").splitlines())
+    ]
+    (folder / "held-out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out), "utf-8")
+    sources = recipe(folder).model_dump(mode="json")["sources"]
+    sources["held-out"]["path"] = str(folder / "held-out.jsonl")
     backends["judge"] = {
         "backend": "scripted",
         "rules": [{"when": "Which answer is better", "reply": "reason: I saw it first, verdict: A"}],
@@ -49,6 +56,7 @@ def evaluating(folder: Path, **changes: object) -> Recipe:
     return recipe(
         folder,
         backends=backends,
+        sources=sources,
         finetune={
             "by": {"backend": "trl", "model": "sprout", "adapter": "lora", "max_steps": 2, "batch_examples": 2},
             "row_losses": 0,
@@ -57,6 +65,7 @@ def evaluating(folder: Path, **changes: object) -> Recipe:
             "target": "held-out",
             "metrics": ["loss", "pairwise"],
             "max_new_tokens": 8,
+            "slices": ["kind"],
             "pairwise": {"against": ["reference"], "max_examples": 3},
             "harness": {"tasks": [str(folder / "quiz.yaml")], "device": "cpu"},
         },
@@ -88,6 +97,7 @@ def test_verdicts_calls_and_figures_of_a_judge_are_in_the_store(done: tuple[Path
     assert (rate["value"], rate["before"], rate["examples"]) == (0.5, 0.5, 3), "a judge of places decides nothing"
     assert figures["win-rate-reference", "source=held-out"]["value"] == 0.5, "slices as for every metric"
     assert figures["loss", "source=held-out"]["examples"] == 5
+    assert [figures["loss", f"kind={kind}"]["examples"] for kind in ("even", "odd")] == [3, 2]
     scores = store.part(own.ref, "scores")
     assert scores["win_reference"].to_list() == [0.5, 0.5, 0.5, None, None]
     verdicts = store.part(own.ref, "sidecar/verdicts")
@@ -151,6 +161,13 @@ evaluate: {target: held-out, metrics: [pairwise], harness: {tasks: [tasks/quiz.y
     assert loaded.evaluate is not None
     assert loaded.evaluate.harness is not None
     assert loaded.evaluate.harness.tasks == (str(tmp_path / "tasks" / "quiz.yaml"), "arc_easy")
+
+
+def test_a_slice_is_a_field_s_plain_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\['a'\]\[0\]|plain name"):
+        recipe(tmp_path, evaluate={"target": "held-out", "slices": ["a'][0]"]})
+    with pytest.raises(ValueError, match="sliced by anyway"):
+        recipe(tmp_path, evaluate={"target": "held-out", "slices": ["source"]})
 
 
 def test_an_evaluation_of_nothing_is_a_mistake(tmp_path: Path) -> None:
