@@ -1,7 +1,7 @@
 """What the decontamination rules find: planted leaks, perturbed and rephrased benchmark items, and innocent rows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,16 @@ import polars as pl
 from backends.embed.sentence_transformers import SentenceTransformers
 from backends.embed.static import Static
 from backends.llm.transformers import Transformers
+from benchmarks._kept import Kept
+from methods.decontaminate._candidates import cosine_blocks
 from methods.decontaminate._rephrase import rulings
+from methods.decontaminate._tf_idf import TfIdf as Weighted
 from methods.decontaminate.any_ngram import AnyNgram
 from methods.decontaminate.exact import Exact
 from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.llm_judge import LlmJudge
 from methods.decontaminate.ngram_coverage import NgramCoverage
+from methods.decontaminate.tf_idf import TfIdf
 from methods.leaks import KINDS, recall_per_kind
 from methods.matching import PairMethod
 from schemas.errors import BackendError
@@ -24,7 +28,7 @@ from schemas.examples import EXAMPLES, conform, turns
 from schemas.method import Using
 from storage.packs import load_pack, packs
 
-WORD_RULES: tuple[PairMethod, ...] = (Exact(), AnyNgram(), NgramCoverage(), IdfOverlap())
+WORD_RULES: tuple[PairMethod, ...] = (Exact(), AnyNgram(), NgramCoverage(), IdfOverlap(), TfIdf())
 
 
 def pool_of(texts: list[str], answers: list[str] | None = None) -> pl.DataFrame:
@@ -50,11 +54,21 @@ def flagged(
     return (said["fate"] == "reject").to_numpy()
 
 
-def leaks(data: Path | None, *, quick: bool) -> None:
+def leaks(data: Path | None, kept: Kept, *, quick: bool) -> None:
     """Planted leaks of every kind, then real perturbations and innocent rows where the local data has them."""
     benchmarks = {name: load_pack(name).items for name in packs()}
+    kept.part(f"planted {quick}", lambda: planted(benchmarks, 20 if quick else 200))
+    if data is None:
+        print("real contamination: give --data FOLDER (or PROVENDER_DATA)")
+        return
+    kept.part("recode", lambda: perturbed(data, {"humaneval": benchmarks["humaneval"]}))
+    for rule in WORD_RULES:
+        kept.part(f"innocent {rule.name} {quick}", lambda rule=rule: innocent(data, benchmarks, rule, quick=quick))
+
+
+def planted(benchmarks: Mapping[str, pl.DataFrame], each: int) -> None:
+    """What each rule finds of each kind of leak."""
     using, rng = Using(), np.random.default_rng(0)
-    each = 20 if quick else 200
     found = {
         m.name: {r.kind: r for r in recall_per_kind(m, benchmarks, using=using, rng=rng, max_items=each)}
         for m in WORD_RULES
@@ -64,15 +78,20 @@ def leaks(data: Path | None, *, quick: bool) -> None:
     for kind in KINDS:
         cells = [f"{found[m.name][kind].caught}/{found[m.name][kind].planted}" for m in WORD_RULES]
         print(f"{kind:20}{''.join(f'{cell:>18}' for cell in cells)}")
-    if data is None:
-        print("real contamination: give --data FOLDER (or PROVENDER_DATA)")
-        return
+
+
+def perturbed(data: Path, humaneval: Mapping[str, pl.DataFrame]) -> None:
+    """HumanEval as ReCode changed it."""
     recode = pl.read_parquet(data / "contamination" / "recode_humaneval_perturbed.parquet")
     print("real: HumanEval perturbed (ReCode), share of rows found by rule against the pack humaneval")
-    humaneval = {"humaneval": benchmarks["humaneval"]}
+    print(f"{'family':20}{''.join(f'{m.name:>18}' for m in WORD_RULES)}")
     for (family,), group in sorted(recode.group_by("family"), key=lambda pair: str(pair[0])):
-        shares = [flagged(m, group["text"].to_list(), humaneval, using).mean() for m in WORD_RULES]
+        shares = [flagged(m, group["text"].to_list(), humaneval, Using()).mean() for m in WORD_RULES]
         print(f"{family!s:20}{''.join(f'{share:18.3f}' for share in shares)}  of {group.height}")
+
+
+def innocent(data: Path, benchmarks: Mapping[str, pl.DataFrame], rule: PairMethod, *, quick: bool) -> None:
+    """How many rows of real training data a rule names."""
     train = pl.read_parquet(data / "benchmarks" / "gsm8k.parquet").filter(split="train")
     alpaca = pl.read_parquet(data / "instructions" / "alpaca_52k.parquet").head(5000 if quick else 60_000).fill_null("")
     asked = alpaca.select(pl.concat_str("instruction", "input", separator="\n").alias("t"))["t"]
@@ -80,42 +99,82 @@ def leaks(data: Path | None, *, quick: bool) -> None:
         ("GSM8K train against its test set", train["question"], train["answer"], {"gsm8k": benchmarks["gsm8k"]}),
         ("Alpaca against all packs", asked, alpaca["output"], benchmarks),
     ):
-        counts = [int(flagged(m, texts.to_list(), against, using, answers.to_list()).sum()) for m in WORD_RULES]
-        told = ", ".join(f"{m.name} {c}" for m, c in zip(WORD_RULES, counts, strict=True))
-        print(f"named: {name}, {len(texts):,} rows: {told}")
+        count = int(flagged(rule, texts.to_list(), against, Using(), answers.to_list()).sum())
+        print(f"named by {rule.name}: {name}, {len(texts):,} rows: {count}")
 
 
-def rephrased(data: Path | None, *, quick: bool) -> None:
-    """Rank of the true rephrasing among all rows, embedding as a decision, and the embedded model as a judge."""
+#: Cosines of rows (second) with items (first), shape (items, rows).
+Measure = Callable[[list[str], list[str]], np.ndarray]
+
+
+def rephrased(data: Path | None, kept: Kept, *, quick: bool) -> None:
+    """Rank of the true rephrasing among all rows, closeness as a decision, and the embedded model as a judge."""
     if data is None:
         print("rephrased leaks: give --data FOLDER (or PROVENDER_DATA)")
         return
     sets = rephrasings(data)
     train = pl.read_parquet(data / "benchmarks" / "gsm8k.parquet").filter(split="train")["question"].to_list()
-    engines: dict[str, Any] = {"static": Static().open()}
+    static = Static().open()
+    measures: dict[str, Measure] = {"tf-idf": by_words, "static": by(static)}
     try:
-        engines["MiniLM"] = SentenceTransformers().open() if not quick else None
+        if not quick:
+            measures["MiniLM"] = by(SentenceTransformers().open())
     except BackendError as error:
         print(f"MiniLM is not here: {error}")
     print("rephrasings: rank of the item's own among all rephrasings of the set and 7,473 GSM8K training questions")
-    for engine_name, engine in engines.items():
-        if engine is None:
-            continue
-        away = engine.embed(train)
-        for name, (items, texts) in sets.items():
-            ours, theirs = engine.embed(items), engine.embed(texts)
-            own = np.einsum("ij,ij->i", ours, theirs)
-            others = np.concatenate([ours @ theirs.T, ours @ away.T], axis=1)
-            rank = 1 + (others > own[:, None] + 1e-6).sum(axis=1)
-            innocent = (ours @ away.T).max(axis=0)
-            at_one = float((own > np.quantile(innocent, 0.99)).mean())
-            print(
-                f"{engine_name:8}{name:24}{len(items):5} items: rank 1 {np.mean(rank == 1):.3f}, rank <= 5 "
-                f"{np.mean(rank <= 5):.3f}; recall at 1 % false flags {at_one:.3f}; "
-                f"at cosine .95 {np.mean(own >= 0.95):.3f} ({np.mean(innocent >= 0.95):.4f} false)"
+    for name, (items, texts) in sets.items():
+        for measure, near in measures.items():
+            kept.part(
+                f"{measure} {name}",
+                lambda *a, n=name, m=measure, i=items, t=texts, f=near: ranks(n, {m: f}, i, t, train),
             )
-    recorded(data, engines["static"])
-    judged(sets["GSM8K"], train, engines["static"], 10 if quick else 40)
+        pair = {"tf-idf": by_words, "static": measures["static"]}
+        kept.part(f"both {name}", lambda *a, n=name, i=items, t=texts, p=pair: ranks(n, p, i, t, train))
+    kept.part("recorded", lambda: recorded(data, static))
+    count = 10 if quick else 40
+    kept.part(f"judge {count}", lambda: judged(sets["GSM8K"], train, static, count))
+
+
+def by(engine: Any) -> Measure:
+    """Cosines of embeddings; equal lists of texts are embedded once."""
+    remembered: dict[int, np.ndarray] = {}
+
+    def vectors(texts: list[str]) -> np.ndarray:
+        key = hash(tuple(texts))
+        if key not in remembered:
+            remembered[key] = engine.embed(texts)
+        return remembered[key]
+
+    def near(items: list[str], rows: list[str]) -> np.ndarray:
+        blocks = cosine_blocks(vectors(rows), vectors(items))
+        return np.concatenate([block for _, block in blocks]).T
+
+    return near
+
+
+def by_words(items: list[str], rows: list[str]) -> np.ndarray:
+    """Cosines of TF-IDF vectors, weighted by all items of all packs, as `tf-idf` would be."""
+    others = pl.concat([load_pack(name).items["prompt"] for name in packs()])
+    index = Weighted(pl.concat([pl.Series("prompt", items), others.filter(~others.is_in(items))]))
+    return np.concatenate([block[:, : len(items)] for _, block in index.blocks(pl.Series(rows))]).T
+
+
+def ranks(name: str, measures: Mapping[str, Measure], items: list[str], texts: list[str], train: list[str]) -> None:
+    """One line: how high the item's own rephrasing stands by the best of the measures."""
+    best = np.full(len(items), np.inf)
+    for near in measures.values():
+        theirs, away = near(items, texts), near(items, train)
+        own = np.diagonal(theirs).copy()
+        best = np.minimum(best, 1 + (np.concatenate([theirs, away], axis=1) > own[:, None] + 1e-6).sum(axis=1))
+    told = f"{' + '.join(measures):16}{name:24}{len(items):5} items: rank 1 {np.mean(best == 1):.3f}, "
+    told += f"rank <= 5 {np.mean(best <= 5):.3f}"
+    if len(measures) == 1:
+        innocent = away.max(axis=0)
+        at_one = float((own > np.quantile(innocent, 0.99)).mean())
+        limit = 0.9
+        told += f"; recall at 1 % false flags {at_one:.3f}; at cosine {limit} {np.mean(own >= limit):.3f} "
+        told += f"({np.mean(innocent >= limit):.4f} false)"
+    print(told, flush=True)
 
 
 def rephrasings(data: Path) -> dict[str, tuple[list[str], list[str]]]:

@@ -2,12 +2,14 @@
 
 Parts (``--only``): ``speed`` every word rule over the rows, ``stage`` the whole stage out of and into the store, ``peer``
 datatrove's n-gram filter on a part of the same rows at the same rule, ``growth`` ten times the rows, ``leaks`` recall and
-false flags on planted and real contamination, ``rephrased`` what embeddings and a judge add. Each measured in a process of
-its own. Ratios are of processor time (all threads), which a busy machine does not stretch; wall time stands beside it.
-Usage: `python -m benchmarks.decontaminate [--rows 1000000] [--only PART] [--data FOLDER] [--quick]`.
+false flags on planted and real contamination, ``rephrased`` what weighted words, embeddings and a judge add. Each measured
+in a process of its own. Ratios are of processor time (all threads), which a busy machine does not stretch; wall time stands
+beside it. With ``--work FOLDER`` the rows and every finished figure are kept: the same command, given again, goes on.
+Usage: `python -m benchmarks.decontaminate [--rows 1000000] [--only PART] [--data FOLDER] [--work FOLDER] [--quick]`.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,12 +25,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks import _decon_leaks
 from benchmarks._decon_rows import LEAK_EVERY, data_folder, items, read_shards, write_shards
+from benchmarks._kept import Kept
 from methods.conversation import content_at
 from methods.decontaminate.any_ngram import AnyNgram
 from methods.decontaminate.exact import Exact
 from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.ngram_coverage import NgramCoverage
+from methods.decontaminate.tf_idf import TfIdf
 from methods.matching import PairMethod
 from methods.parallel import cores, in_order
 from schemas.method import Using
@@ -39,7 +44,10 @@ RULES: dict[str, PairMethod] = {
     "any-ngram": AnyNgram(),
     "exact": Exact(),
     "idf-overlap": IdfOverlap(),
+    "tf-idf": TfIdf(),
 }
+#: Compares every turn with every item: over a part of the rows.
+SLOW = {"tf-idf": 20}
 #: datatrove's rule in our words: any n-gram of any prompt or answer, in any turn, boilerplate or not.
 SAME_RULE = AnyNgram(n=13, max_df=10**9, everywhere=True, min_answer_words=1, min_words=13)
 PARTS = ("speed", "stage", "peer", "growth", "leaks", "rephrased")
@@ -53,47 +61,63 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; all parts if absent")
     parser.add_argument("--data", help="folder of local data (or PROVENDER_DATA): more real rows, contamination sets")
     parser.add_argument("--quick", action="store_true", help="20,000 rows, 2,000 of them for the peer")
+    parser.add_argument("--work", type=Path, help="keep the rows and finished figures here, and go on from them")
     chosen = parser.parse_args()
     rows, peer_rows = (20_000, 2_000) if chosen.quick else (chosen.rows, chosen.peer_rows)
     parts, data = chosen.only or PARTS, data_folder(chosen.data)
-    with tempfile.TemporaryDirectory(prefix="provender-bench-") as name:
-        folder = Path(name)
+    kept = Kept(chosen.work)
+    with contextlib.ExitStack() as stack:
+        folder = chosen.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="provender-bench-")))
         if set(parts) & {"speed", "stage", "peer", "growth"}:
             made = min(rows, 200_000) if set(parts) == {"growth"} else rows  # growth reads the shards again and again
-            words = write_shards(folder, made, data)
-            known = f"{sum(p.items for p in packs().values()):,} items of {len(packs())} packs, {cores()} cores"
-            print(f"{made:,} examples, {words:,} words ({words / made:.0f} each), {known}", flush=True)
+            kept.part(f"{made} rows", lambda: shards(folder, made, data))
+            folder = folder / f"rows-{made}"
         if "speed" in parts:
-            speed(folder, rows)
-        if "stage" in parts:
-            stage(folder, rows)
-        if "peer" in parts:
-            peer(folder, peer_rows)
-        if "growth" in parts:
-            growth(folder, rows)
-    if "leaks" in parts or "rephrased" in parts:
-        from benchmarks import _decon_leaks
-
-        for part in ("leaks", "rephrased"):
+            for name in RULES:
+                kept.part(f"speed {name} {rows}", lambda name=name: speed(folder, rows, name))
+        for part in ("stage", "growth"):
             if part in parts:
-                getattr(_decon_leaks, part)(data, quick=chosen.quick)
+                kept.part(f"{part} {rows}", lambda part=part: {"stage": stage, "growth": growth}[part](folder, rows))
+        if "peer" in parts:
+            kept.part(f"peer {peer_rows}", lambda: peer(folder, peer_rows))
+    for part in ("leaks", "rephrased"):
+        if part in parts:
+            getattr(_decon_leaks, part)(data, kept, quick=chosen.quick)
 
 
-def speed(folder: Path, rows: int) -> None:
-    """Each rule as it ships, on one thread and on all."""
-    leaked = set(range(0, rows, LEAK_EVERY))
-    heads = (("threads", 9), ("cpu s", 9), ("wall s", 9), ("index s", 9), ("examples/cpu s", 16), ("peak MiB", 10))
-    print(f"{'rule':16}{''.join(f'{name:>{width}}' for name, width in heads)}{'leaks':>14}{'others':>8}")
-    for name in RULES:
-        for threads in (1, cores()) if name == "ngram-coverage" else (1,):
-            run = apart(with_method, name, str(folder), rows, threads)
-            flagged = set(run["flagged"])
-            print(
-                f"{name:16}{threads:9}{run['cpu']:9.1f}{run['wall']:9.1f}{run['index_cpu']:9.2f}"
-                f"{rows / run['cpu']:16,.0f}{run['peak_mib']:10,.0f}"
-                f"{f'{len(flagged & leaked)}/{len(leaked)}':>14}{len(flagged - leaked):8}",
-                flush=True,
-            )
+def shards(folder: Path, rows: int, data: Path | None) -> None:
+    """Write the rows, and say what they are."""
+    place = folder / f"rows-{rows}"
+    place.mkdir(parents=True, exist_ok=True)
+    words = write_shards(place, rows, data)
+    known = f"{sum(p.items for p in packs().values()):,} items of {len(packs())} packs, {cores()} cores"
+    print(f"{rows:,} examples, {words:,} words ({words / rows:.0f} each), {known}")
+
+
+def speed(folder: Path, rows: int, name: str) -> None:
+    """A rule as it ships, on one thread and, the default rule, on all."""
+    count = rows // SLOW.get(name, 1)
+    leaked = set(range(0, count, LEAK_EVERY))
+    heads = (
+        ("rows", 11),
+        ("threads", 9),
+        ("cpu s", 9),
+        ("wall s", 9),
+        ("index s", 9),
+        ("examples/cpu s", 16),
+        ("peak MiB", 10),
+    )
+    if name == next(iter(RULES)):
+        print(f"{'rule':16}{''.join(f'{head:>{width}}' for head, width in heads)}{'leaks':>14}{'others':>8}")
+    for threads in (1, cores()) if name == "ngram-coverage" else (1,):
+        run = apart(with_method, name, str(folder), count, threads)
+        flagged = set(run["flagged"])
+        print(
+            f"{name:16}{count:11,}{threads:9}{run['cpu']:9.1f}{run['wall']:9.1f}{run['index_cpu']:9.2f}"
+            f"{count / run['cpu']:16,.0f}{run['peak_mib']:10,.0f}"
+            f"{f'{len(flagged & leaked)}/{len(leaked)}':>14}{len(flagged - leaked):8}",
+            flush=True,
+        )
 
 
 def stage(folder: Path, rows: int) -> None:
