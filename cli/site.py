@@ -1,7 +1,7 @@
 """site: the browser's pages of one dataset as plain files. what-if and blast: its questions in the terminal."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +42,12 @@ def what_if(
         list[str],
         typer.Option("--move", metavar="SCORE=VALUE", help="A threshold and where to put it; may be repeated."),
     ] = [],
+    bound: Annotated[
+        list[str],
+        typer.Option(
+            "--bound", metavar="SCORE=LOW:HIGH", help="Keep a stored score in a range; either end may be left out."
+        ),
+    ] = [],
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +56,7 @@ def what_if(
     from schemas.errors import UsageError
     from storage.store import Store
     from storage.what_if import what_if as ask
-    from storage.words import number
+    from storage.words import number, share
 
     moves: dict[str, float] = {}
     for one in move:
@@ -61,26 +67,96 @@ def what_if(
             equals = ""
         if not equals:
             raise UsageError(f"--move {safe(one)[:80]} is not SCORE=VALUE, for example clear=0.3")
-    found = ask(Store.open(store, create=False), dataset, moves)
+    bounds = dict(map(_bound, bound))
+    found = ask(Store.open(store, create=False), dataset, moves, bounds)
     if as_json:
         out_json(found)
         return
     out(line(found.says) + ".")
-    if not moves:
+    if not moves and not bounds:
         figures = ((t.threshold, t.low, t.high, t.scored) for t in found.thresholds)
         listed = [(t.key, t.rule, *map(number, told)) for t, told in zip(found.thresholds, figures, strict=True)]
         head = ("score", "rule", "threshold", "lowest", "highest", "rows")
         out(table(head, listed, (2, 3, 4, 5)) if listed else "nothing can be moved")
+        if found.columns:
+            out(f"scores that --bound can hold: {', '.join(map(line, found.columns))}")
     else:
-        parts = [(p.source, number(p.before), number(p.after), number(p.may_come)) for p in found.parts]
-        out(table(("source", "now", "would stay", "may come back"), parts, (1, 2, 3)))
+        moved = [
+            (
+                m.key,
+                number(m.to),
+                number(m.kept_before),
+                number(m.kept_after),
+                number(m.newly_kept),
+                number(m.newly_dropped),
+            )
+            for m in found.moves
+        ]
+        if moved:
+            out(
+                table(
+                    ("score", "moved to", "kept", "would keep", "newly kept", "newly dropped"), moved, (1, 2, 3, 4, 5)
+                )
+            )
+        held = [(b.key, _end(b.low), _end(b.high), number(b.drops), number(b.unscored)) for b in found.bounds]
+        if held:
+            out(table(("score", "from", "up to", "rows outside", "without it"), held, (1, 2, 3, 4)))
+        then = sum(p.after for p in found.parts)
+        parts = [
+            (
+                p.source,
+                number(p.before),
+                share(p.before, found.before),
+                number(p.after),
+                share(p.after, then),
+                number(p.may_come),
+            )
+            for p in found.parts
+        ]
+        out(table(("source", "now", "share", "would stay", "share", "may come back"), parts, (1, 2, 3, 4, 5)))
         for title, some in (("newly kept", found.newly_kept), ("newly dropped", found.newly_dropped)):
-            for row in some:
-                score = number(row.verdict.score) if row.verdict else ""
-                out(f"{title}  {row.id[:12]}  {score}  {line(row.prompt)}")
+            if some:
+                lines = [
+                    (
+                        row.id[:12],
+                        row.step.method if row.step else ", ".join(row.scores),
+                        number(_score(row)),
+                        row.prompt,
+                    )
+                    for row in some
+                ]
+                out(
+                    f"\n{title}, nearest first:\n"
+                    + table(("example", "by", "score", "begins"), lines, (2,), whole=(0,))
+                )
     for one in found.fixed:
         say(f"cannot be moved: {safe(one.rule)} of {one.ref} ({one.why})")
     say(found.note)
+
+
+def _score(row: Any) -> float | None:
+    """What a line was judged by: its verdict's score, or the one score that was asked for."""
+    return row.verdict.score if row.verdict else next(iter(row.scores.values()), None)
+
+
+def _end(value: float | None) -> str:
+    from storage.words import number
+
+    return "" if value is None else number(value)
+
+
+def _bound(text: str) -> tuple[str, tuple[float | None, float | None]]:
+    """``ifd=0.2:0.8`` as a score and its range; ``UsageError`` for what is none."""
+    from schemas.errors import UsageError
+
+    key, equals, ends = text.rpartition("=")
+    low, colon, high = ends.partition(":")
+    try:
+        if not (key and equals and colon and (low or high)):
+            raise ValueError
+        return key, (float(low) if low else None, float(high) if high else None)
+    except ValueError:
+        raise UsageError(f"--bound {safe(text)[:80]} is not SCORE=LOW:HIGH, for example clear=0.3:0.9") from None
 
 
 def blast(

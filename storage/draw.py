@@ -87,11 +87,11 @@ def histogram(
     width: float = 320,
     height: float = 128,
     href: Callable[[Histogram, int, str], str] | None = None,
-    moved: float | None = None,
+    moved: Sequence[float] = (),
 ) -> Markup:
     """Stacked bars of kept (below) and dropped rows, with a line at each threshold.
 
-    ``href(histogram, bar, fate)`` gives the address of the rows behind a bar; ``moved`` draws where a threshold would be.
+    ``href(histogram, bar, fate)`` gives the address of the rows behind a bar; ``moved`` draws where thresholds would be.
     """
     left, right, top, base = 6.0, 6.0, 16.0, height - 18
     heights = sorted(k + d for k, d in zip(one.kept, one.dropped, strict=True) if k + d)
@@ -142,9 +142,9 @@ def histogram(
                 text_anchor=anchor,
             )
         )
-    if moved is not None:
-        x = min(max(x_of(moved), left), width - right)
-        says = tag("title", f"moved to {number(moved)}")
+    for to in moved:
+        x = min(max(x_of(to), left), width - right)
+        says = tag("title", f"moved to {number(to)}")
         parts.append(tag("line", says, class_="threshold moved", x1=x, x2=x, y1=4, y2=base))
     return svg(width, height, f"{one.stage} {one.method}: {one.name}", *parts)
 

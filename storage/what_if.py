@@ -1,21 +1,23 @@
 """What if a threshold had been another one? Counts, composition and rows, from stored scores alone; no step runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
-from schemas.errors import StoreError, UsageError
+from schemas.errors import UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage import figures
 from storage.choice import Chosen, Judge
-from storage.dense import Array, carry, facet, laid_out, places, threshold_rules, verdict_arrays
+from storage.dense import Array, Column, Places, carry, column_named, columns_of, facet, laid_out, places, scores_at
 from storage.find import tag_of
-from storage.layout import KEEP, REJECT
-from storage.rows import RowLine, lines_of
-from storage.seek import Reader, legible, role_part
+from storage.movable import Fixed, Threshold, decided, movable
+from storage.rows import Range, RowLine, lines_of
+from storage.seek import Reader, legible
 from storage.store import Store
-from storage.views import Histogram, View
-from storage.words import method_tag, number
+from storage.view import View
+from storage.views import Histogram
+from storage.words import number, step_view
 
 #: Rows shown of each kind, the ones nearest to the threshold first.
 SHOWN = 12
@@ -24,32 +26,6 @@ NOT_RERUN = (
     "Only stored scores are looked at. Later steps are not run again: rows that would come back have no verdict from "
     "them, so the size of the new version is an interval; a selection that keeps a fixed number would fill up again."
 )
-
-
-class Threshold(View):
-    """A threshold that can be moved, and where it stands."""
-
-    key: str  # "clear", with the step's first digits where two steps would share it
-    ref: str
-    stage: str
-    method: str
-    rule: str
-    says: str
-    role: str
-    threshold: float
-    direction: str
-    scored: int  # rows whose fate the threshold decided
-    low: float
-    high: float
-    histogram: Histogram
-
-
-class Fixed(View):
-    """A threshold that cannot be moved after the fact, and why."""
-
-    ref: str
-    rule: str
-    why: str
 
 
 class Move(View):
@@ -61,6 +37,21 @@ class Move(View):
     kept_after: int
     newly_kept: int
     newly_dropped: int
+
+
+class Bound(View):
+    """A range asked of a score that no step cut there: members outside it would go, those without the score stay."""
+
+    key: str
+    stage: str
+    method: str
+    low: float | None
+    high: float | None
+    lowest: float | None  # of the version's members; None where none has the score
+    highest: float | None
+    drops: int
+    unscored: int
+    histogram: Histogram | None
 
 
 class Part(View):
@@ -80,6 +71,8 @@ class WhatIf(View):
     thresholds: tuple[Threshold, ...]
     fixed: tuple[Fixed, ...]
     moves: tuple[Move, ...]
+    bounds: tuple[Bound, ...] = ()
+    columns: tuple[str, ...] = ()  # scores that a bound can be put on
     before: int
     after_low: int
     after_high: int
@@ -91,21 +84,34 @@ class WhatIf(View):
 
 
 def what_if(
-    store: Store, version: DatasetRef | str, moves: Mapping[str, float] | None = None, *, shown: int = SHOWN
+    store: Store,
+    version: DatasetRef | str,
+    moves: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Range] | None = None,
+    *,
+    shown: int = SHOWN,
 ) -> WhatIf:
-    """The version, had the thresholds in ``moves`` (by key) been these; without moves, what can be moved.
+    """The version, had the thresholds in ``moves`` (by key) been these and its scores held to ``bounds`` (by column).
 
-    ``shown`` rows of each kind are read, none for the counts alone.
-
-    Raises ``UsageError`` for a key it does not have or a threshold that is no number.
+    Without either, what can be moved. ``shown`` rows of each kind are read, none for the counts alone. Raises
+    ``UsageError`` for a key it does not have, a threshold that is no number, or a bound that is upside down.
     """
     reader = Reader(store)
     ref = store.resolve(version) if isinstance(version, str) else version
     with legible(f"the thresholds behind {ref}"):
-        return _what_if(reader, ref, version if isinstance(version, str) else None, dict(moves or {}), shown)
+        return _what_if(
+            reader, ref, version if isinstance(version, str) else None, dict(moves or {}), bounds or {}, shown
+        )
 
 
-def _what_if(reader: Reader, ref: DatasetRef, named: str | None, moves: dict[str, float], shown: int) -> WhatIf:
+def _what_if(
+    reader: Reader,
+    ref: DatasetRef,
+    named: str | None,
+    moves: dict[str, float],
+    bounds: Mapping[str, Range],
+    shown: int,
+) -> WhatIf:
     thresholds, fixed = movable(reader, ref)
     by_key = {one.key: one for one in thresholds}
     for key, to in moves.items():
@@ -118,15 +124,16 @@ def _what_if(reader: Reader, ref: DatasetRef, named: str | None, moves: dict[str
     members = places(reader, ref)
     gone = np.zeros(len(members), dtype=bool)
     told: list[Move] = []
-    kept_lines: list[RowLine] = []
-    dropped_lines: list[RowLine] = []
+    kept_lines: list[list[RowLine]] = []
+    dropped_lines: list[list[RowLine]] = []
     coming: list[tuple[list[str], Array]] = []
-    for key, to in moves.items():
-        one = by_key[key]
-        manifest = reader.manifest(DatasetRef.parse(one.ref))
-        before, after, distance = decided(reader, manifest, one, to)
+    came = 0
+    for group in _groups(thresholds, moves):
+        manifest = reader.manifest(DatasetRef.parse(group[0].ref))
+        role = group[0].role
+        before, after, distance = decided(reader, manifest, group, moves)
         new, lost = after & ~before, before & ~after
-        of = dict(manifest.step.inputs)[one.role]
+        of = dict(manifest.step.inputs)[role]
         where = places(reader, of)
         table = laid_out(reader, where, lost, False)
         carry(reader, table, manifest.ref, ref, False)
@@ -134,112 +141,41 @@ def _what_if(reader: Reader, ref: DatasetRef, named: str | None, moves: dict[str
         fresh = np.flatnonzero(new)
         names, codes = facet(reader, where.at(fresh), "source")
         coming.append((names, codes))
-        told.append(
+        came += len(fresh)
+        told += [
             Move(
-                key=key, to=to, kept_before=int(before.sum()), kept_after=int(after.sum()),
+                key=one.key, to=moves[one.key], kept_before=int(before.sum()), kept_after=int(after.sum()),
                 newly_kept=int(new.sum()), newly_dropped=int(lost.sum()),
             )
-        )  # fmt: skip
-        kept_lines += _nearest(reader, manifest, one.role, of, fresh, distance, shown)
-        dropped_lines += _nearest(reader, manifest, one.role, of, np.flatnonzero(lost), distance, shown)
+            for one in group if one.key in moves
+        ]  # fmt: skip
+        kept_lines.append(_nearest(reader, manifest, role, of, fresh, distance, shown))
+        dropped_lines.append(_nearest(reader, manifest, role, of, np.flatnonzero(lost), distance, shown))
+    columns = columns_of(reader, ref)
+    held: list[Bound] = []
+    for key, (low, high) in bounds.items():
+        bound, outside, lines = _bounded(reader, ref, members, columns, key, low, high, shown)
+        gone |= outside
+        held.append(bound)
+        dropped_lines.append(lines)
     before_rows, after_rows = len(members), int(len(members) - gone.sum())
-    may_come = sum(move.newly_kept for move in told)
+    may_come = came
     return WhatIf(
         ref=str(ref),
         tag=tag_of(reader, ref, prefer=named),
         thresholds=thresholds,
         fixed=fixed,
         moves=tuple(told),
+        bounds=tuple(held),
+        columns=tuple(column.key for column in columns),
         before=before_rows,
         after_low=after_rows,
         after_high=after_rows + may_come,
         parts=_parts(reader, ref, gone, coming),
-        newly_kept=tuple(kept_lines[:shown]),
-        newly_dropped=tuple(dropped_lines[:shown]),
-        says=_says(told, by_key, before_rows, after_rows, may_come),
+        newly_kept=_in_turn(kept_lines, shown),
+        newly_dropped=_in_turn(dropped_lines, shown),
+        says=_says(told, held, by_key, before_rows, after_rows, may_come),
     )
-
-
-def movable(reader: Reader, ref: DatasetRef) -> tuple[tuple[Threshold, ...], tuple[Fixed, ...]]:
-    """Thresholds on the way to a version: those whose every score is stored, and those that several rules share."""
-    found: list[Threshold] = []
-    fixed: list[Fixed] = []
-    for manifest in reader.store.upstream(ref):
-        try:
-            with legible(str(manifest.ref)):
-                moving, staying = _of_step(reader, manifest)
-        except StoreError as error:
-            moving, staying = [], [Fixed(ref=str(manifest.ref), rule="", why=str(error))]
-        found += moving
-        fixed += staying
-    keys = [one.key for one in found]
-    return tuple(
-        one if keys.count(one.key) == 1 else one.model_copy(update={"key": f"{one.key}-{one.ref[-16:][:6]}"})
-        for one in found
-    ), tuple(fixed)
-
-
-def _of_step(reader: Reader, manifest: Manifest) -> tuple[list[Threshold], list[Fixed]]:
-    drawn = threshold_rules(manifest)
-    found: list[Threshold] = []
-    fixed: list[Fixed] = []
-    if not drawn:
-        return found, fixed
-    if len(drawn) > 1:
-        why = "several rules with thresholds share one score; which of them a kept row's score belongs to is not stored"
-        fixed += [Fixed(ref=str(manifest.ref), rule=manifest.rules[n - 1].name, why=why) for n, _, _ in drawn]
-        return [], fixed
-    rule, threshold, direction = drawn[0]
-    plots = {one.name: one for one in figures.histograms(reader, manifest)}
-    judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
-    for role in judged:
-        several = len(judged) > 1
-        plot = plots.get(f"score of {role}" if several else "score")
-        if plot is None:
-            why = "its step stored no scores"
-            fixed.append(Fixed(ref=str(manifest.ref), rule=manifest.rules[rule - 1].name, why=why))
-            continue
-        found.append(
-            Threshold(
-                key=method_tag(manifest) + (f".{role}" if several else ""),
-                ref=str(manifest.ref),
-                stage=manifest.ref.stage,
-                method=method_tag(manifest),
-                rule=manifest.rules[rule - 1].name,
-                says=manifest.rules[rule - 1].says,
-                role=role,
-                threshold=threshold,
-                direction=direction,
-                scored=sum(plot.kept) + sum(plot.dropped),
-                low=plot.edges[0],
-                high=plot.edges[-1],
-                histogram=plot,
-            )
-        )
-    return found, fixed
-
-
-def decided(reader: Reader, manifest: Manifest, one: Threshold, to: float) -> tuple[Array, Array, Array]:
-    """Which rows of the input stay before and after the move, and how far each score lies from the new threshold.
-
-    Only rows whose fate the threshold decided move: kept rows with a score, and rows that this very rule rejected.
-    A score equal to the threshold is kept if the step kept such a row, or if it met none.
-    """
-    fate, rule, score = verdict_arrays(reader, manifest, one.role)
-    number_of = [r.name for r in manifest.rules].index(one.rule) + 1
-    before = fate == KEEP
-    free = np.isfinite(score) & (before | ((fate == REJECT) & (rule == number_of)))
-    equal = free & (score == np.float32(one.threshold))
-    inclusive = bool(before[equal].any()) or not equal.any()
-    cut = np.float32(to)
-    with np.errstate(invalid="ignore"):
-        if one.direction == "keep-above":
-            stays = score >= cut if inclusive else score > cut
-        else:
-            stays = score <= cut if inclusive else score < cut
-        distance = np.abs(score - cut)
-    after = np.where(free, stays, before) if to != one.threshold else before
-    return before, after, distance
 
 
 def _nearest(
@@ -253,7 +189,16 @@ def _nearest(
     at = at[np.lexsort((at, distance[at]))]
     judge = np.zeros(len(at), dtype=np.uint16)
     asked = Chosen(of, len(at), places(reader, of).at(at), at, judge, (Judge(manifest, role, of),))
-    return lines_of(reader, asked, 0, shown)
+    step = step_view(manifest)
+    return [line.model_copy(update={"step": step}) for line in lines_of(reader, asked, 0, shown)]
+
+
+def _in_turn(found: Sequence[Sequence[RowLine]], shown: int) -> tuple[RowLine, ...]:
+    """Rows of every step that was moved, one of each in turn; a row that two of them name stands once."""
+    lines = [one for row in zip_longest(*found) for one in row if one is not None]
+    return tuple({line.id: line for line in reversed(lines)}[id_] for id_ in dict.fromkeys(line.id for line in lines))[
+        :shown
+    ]
 
 
 def _parts(reader: Reader, ref: DatasetRef, gone: Array, coming: list[tuple[list[str], Array]]) -> tuple[Part, ...]:
@@ -271,9 +216,73 @@ def _parts(reader: Reader, ref: DatasetRef, gone: Array, coming: list[tuple[list
     return tuple(sorted(parts, key=lambda part: (-part.before, -part.may_come, part.source)))
 
 
-def _says(moves: list[Move], by_key: Mapping[str, Threshold], before: int, low: int, may_come: int) -> str:
-    if not moves:
+def _groups(thresholds: Sequence[Threshold], moves: Mapping[str, float]) -> list[list[Threshold]]:
+    """All thresholds of each judged input of which one is moved, in the order of the steps."""
+    found: dict[str, list[Threshold]] = {}
+    for one in thresholds:
+        found.setdefault(one.group, []).append(one)
+    return [group for group in found.values() if any(one.key in moves for one in group)]
+
+
+def _bounded(
+    reader: Reader,
+    ref: DatasetRef,
+    members: Places,
+    columns: Sequence[Column],
+    key: str,
+    low: float | None,
+    high: float | None,
+    shown: int,
+) -> tuple[Bound, Array, list[RowLine]]:
+    """A bound, the members outside it, and the nearest of those as lines."""
+    column = column_named(columns, key)
+    if low is not None and high is not None and low > high:
+        raise UsageError(f"{key} cannot lie from {number(low)} to {number(high)}; give the lower bound first")
+    values = scores_at(reader, column, members, ref)
+    scored = np.isfinite(values)
+    bottom, top = (
+        np.float32(-np.inf if low is None else low),
+        np.float32(np.inf if high is None else high),
+    )
+    with np.errstate(invalid="ignore"):
+        outside = scored & ((values < bottom) | (values > top))
+        distance = np.minimum(np.abs(values - bottom), np.abs(values - top))
+    some = values[scored].astype(np.float64)
+    plot = None
+    if some.size:
+        ends = (float(some.min()), float(some.max()))
+        edges = np.linspace(ends[0], ends[1] if ends[1] > ends[0] else ends[0] + 1.0, figures.BINS + 1)
+        inside = ~outside[scored]
+        plot = Histogram(
+            ref=str(ref), stage=column.stage, method=column.method, name=column.name, edges=tuple(map(float, edges)),
+            kept=tuple(int(n) for n in np.histogram(some[inside], edges)[0]),
+            dropped=tuple(int(n) for n in np.histogram(some[~inside], edges)[0]),
+        )  # fmt: skip
+    bound = Bound(
+        key=column.key, stage=column.stage, method=column.method, low=low, high=high,
+        lowest=float(some.min()) if some.size else None, highest=float(some.max()) if some.size else None,
+        drops=int(outside.sum()), unscored=int((~scored).sum()), histogram=plot,
+    )  # fmt: skip
+    at = np.flatnonzero(outside)
+    if not shown or not len(at):
+        return bound, outside, []
+    at = at[np.lexsort((at, distance[at]))][:shown]
+    asked = Chosen(ref, len(at), members.at(at), at)
+    return bound, outside, lines_of(reader, asked, 0, shown, [column])
+
+
+def _says(
+    moves: list[Move], bounds: list[Bound], by_key: Mapping[str, Threshold], before: int, low: int, may_come: int
+) -> str:
+    held = [one for one in bounds if one.low is not None or one.high is not None]
+    if not moves and not held:
         return "No threshold was moved"
     told = [f"{by_key[m.key].rule} {number(by_key[m.key].threshold)} → {number(m.to)}" for m in moves]
+    for one in held:
+        ends = [
+            *([f"from {number(one.low)}"] if one.low is not None else []),
+            *([f"up to {number(one.high)}"] if one.high is not None else []),
+        ]
+        told.append(f"{one.key} {' '.join(ends)}")
     size = f"{low:,}" if not may_come else f"between {low:,} and {low + may_come:,}"
     return f"{', '.join(told)}: {before:,} rows would be {size}"

@@ -1,15 +1,32 @@
 """What if a threshold moved, and what came from a cause: questions over stored figures, answered without running a step."""
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from storage.blast import KINDS, Blast, Cause, blast, causes, recall_list
+from storage.movable import Threshold
 from storage.tables import csv_lines, jsonl_lines
 from storage.views import View
-from storage.what_if import SHOWN, what_if
+from storage.what_if import SHOWN, WhatIf, what_if
 from web import asked
 from web.frame import Frame, as_json, streamed
 from web.links import Links
+
+
+def grouped(thresholds: Sequence[Threshold]) -> list[list[Threshold]]:
+    """Thresholds that cut the same rows together, in the order of the steps."""
+    found: dict[str, list[Threshold]] = {}
+    for one in thresholds:
+        found.setdefault(one.group, []).append(one)
+    return list(found.values())
+
+
+def _asked(page: WhatIf) -> dict[str, float]:
+    """The question that a page answers, as parameters of an address."""
+    bounds = {one.key: (one.low, one.high) for one in page.bounds}
+    return {f"t.{move.key}": move.to for move in page.moves} | asked.range_params(bounds)
 
 
 class BlastPage(View):
@@ -31,7 +48,11 @@ class QuestionPages:
         named, is_json = asked.twin(request.path_params["version"])
         given = request.query_params
         address = self.frame.address(named)
-        page = what_if(self.store, address, asked.moves(given), shown=min(asked.count(given, "rows", SHOWN), 100))
+        bounds = asked.ranges(given)
+        if (new := asked.text(given, "add")) and new not in bounds:
+            bounds[new] = (None, None)  # a figure to set bounds in
+        shown = min(asked.count(given, "rows", SHOWN), 100)
+        page = what_if(self.store, address, asked.moves(given), bounds, shown=shown)
         if is_json:
             return as_json(page)
         links = Links(address)
@@ -41,10 +62,11 @@ class QuestionPages:
             links,
             page=page,
             moved=moved,
+            groups=grouped(page.thresholds),
             title=f"What if: {address}",
             about=address,
             tab="what-if",
-            twin=links.of("what-if", f"{address}.json", **{f"t.{key}": move.to for key, move in moved.items()}),
+            twin=links.of("what-if", f"{address}.json", **_asked(page)),
         )
 
     def blast(self, request: Request) -> Response:

@@ -28,7 +28,11 @@ def test_what_if_lists_what_can_be_moved_and_moves_it(world: Seeded) -> None:
     assert "low-confidence" in said(world, "what-if", "support-bot")
     told = said(world, "what-if", "support-bot", "--move", "clear=0.3")
     assert told.startswith("low-confidence 0.42 → 0.3: 27 rows would be between 27 and 35.")
-    assert told.count("newly kept") == 8
+    assert "newly kept, nearest first" in told
+    held = said(world, "what-if", "support-bot", "--bound", "ifd=0.3:", "--bound", "clear=:0.9")
+    assert held.startswith("ifd from 0.3, clear up to 0.9: 27 rows would be")
+    with pytest.raises(UsageError, match="is not SCORE=LOW:HIGH"):
+        said(world, "what-if", "support-bot", "--bound", "ifd=0.3")
     found = json.loads(said(world, "what-if", "support-bot", "--move", "clear=0.3", "--json"))
     assert found["moves"][0]["newly_kept"] == 8
     with pytest.raises(UsageError, match="is not SCORE=VALUE"):

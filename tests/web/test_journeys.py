@@ -103,7 +103,7 @@ def test_every_band_and_bar_leads_to_its_rows(page: Any, site: str) -> None:
 
 def test_sliders_tell_live_what_a_threshold_would_change(page: Any, site: str) -> None:
     page.goto(f"{site}/what-if/support-bot@v2")
-    box = page.locator("figure.slider[data-key='clear']")
+    box = page.locator("figure.slider", has=page.locator("[data-key='clear']"))
     slider = box.locator("input[type=range]")
     slider.evaluate("(it) => { it.value = '0.3'; it.dispatchEvent(new Event('input', {bubbles: true})); }")
     expect(page.locator("#says")).to_contain_text("between 27 and 35")
@@ -112,6 +112,18 @@ def test_sliders_tell_live_what_a_threshold_would_change(page: Any, site: str) -
     page.get_by_role("button", name="Show rows").click()
     assert page.locator("section", has_text="Newly kept").locator("tbody tr").count() == 8
     assert "not run again" in page.locator("main").inner_text()
+
+
+def test_a_bound_on_another_score_is_added_and_counted_live(page: Any, site: str) -> None:
+    page.goto(f"{site}/what-if/support-bot@v2")
+    page.get_by_label("bound on").select_option("ifd")
+    page.get_by_role("button", name="Show rows").click()
+    box = page.locator("figure.slider", has=page.locator("[data-bound='ifd']"))
+    box.get_by_label("from, as a number").fill("0.5")
+    expect(page.locator("#says")).to_contain_text("ifd from 0.5: 27 rows would be")
+    assert "rows lie outside" in box.locator("[data-bound]").inner_text()
+    assert "min.ifd=0.5" in page.url
+    expect(page.locator("#parts [data-shift]").first).to_contain_text("pp")
 
 
 def test_blast_radius_of_a_seed_ends_in_a_recall_list(page: Any, site: str, world: Seeded) -> None:
