@@ -9,6 +9,7 @@ import argparse
 import base64
 import hashlib
 import hmac
+import json
 import re
 import sys
 import threading
@@ -28,7 +29,7 @@ BUCKET = "bucket"
 
 @dataclass
 class Fault:
-    """``times`` requests of this method whose key contains ``where`` go wrong, after ``skip`` that do not.
+    """``times`` requests of this method whose key contains ``where`` go wrong: the ``every``-th of those that match.
 
     ``how``: a status such as ``500`` (not applied) · ``applied 500`` (done, but says so) · ``drop`` (connection closed) ·
     ``applied drop`` (done, then the connection closed) · ``stall`` (the body is read, ``reached`` is set, nothing more).
@@ -38,7 +39,8 @@ class Fault:
     method: str = "PUT"
     where: str = ""
     times: int = 1
-    skip: int = 0
+    every: int = 1
+    matched: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
 
 
@@ -60,6 +62,7 @@ class S3:
     faults: list[Fault] = field(default_factory=list[Fault])
     honours_if_none_match: bool = True
     page: int = 1000
+    delay: float = 0.0  # seconds before every answer, as a network has
     read_only: bool = False
     seen: Counter[str] = field(default_factory=Counter[str])
     before: Callable[[str, str], None] | None = None  # called with method and key before a request is served
@@ -77,11 +80,10 @@ class S3:
         with self.lock:
             for fault in self.faults:
                 if fault.method == method and fault.where in key and fault.times:
-                    if fault.skip:
-                        fault.skip -= 1
-                        continue
-                    fault.times -= 1
-                    return fault
+                    fault.matched += 1
+                    if fault.matched % fault.every == 0:
+                        fault.times -= 1
+                        return fault
         return None
 
     def environment(self) -> dict[str, str]:
@@ -114,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
         bucket, _, self.key = unquote(parts.path).lstrip("/").partition("/")
+        if self.path == "/":  # not S3: how many requests of each kind there were
+            self._answer(200, json.dumps(s3.seen).encode())
+            return
+        time.sleep(s3.delay)
         if s3.before is not None:
             s3.before(self.command, self.key)
         fault = s3.fault(self.command, self.key)
@@ -354,7 +360,10 @@ def main() -> None:
     """Serve until killed; the address is printed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
-    with serving(parser.parse_args().port) as s3:
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
+    asked = parser.parse_args()
+    with serving(asked.port) as s3:
+        s3.delay = asked.delay
         print(s3.address, flush=True)
         threading.Event().wait()
 
