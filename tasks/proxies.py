@@ -22,6 +22,7 @@ from storage.store import Store
 from tasks.bench import Bench, open_store, using
 from tasks.events import Event, emit
 from tasks.materialise import step_of
+from tasks.runner import placed, uses_gpu
 from tasks.stage_task import stage_task
 
 #: Queues of this process by the step they belong to; the pool is read and cut once, not once per run.
@@ -57,9 +58,10 @@ def map_proxy_runs(pool: DatasetRef, method: AnyMix, bench: Bench, target: Datas
         return
     ref = str(step.output)
     emit(Event("start", "mix", f"{method.name}, proxy runs", ref, total=count))
-    futures = proxy_run.task.map(
-        list(range(count)), step=unmapped(step), method=unmapped(method), bench=unmapped(bench)
-    )
+    with placed(on_gpu=uses_gpu(bench.config(need) for need in method.needs)):
+        futures = proxy_run.task.map(
+            list(range(count)), step=unmapped(step), method=unmapped(method), bench=unmapped(bench)
+        )
     for done, future in enumerate(as_completed(list(futures)), start=1):
         emit(Event("progress", "mix", method.name, ref, done=done, total=count, note=future.result()))
     with _lock:

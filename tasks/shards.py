@@ -21,6 +21,7 @@ from schemas.method import silent
 from storage.draft import write_parquet
 from tasks.bench import Bench, calls_of, open_store, using
 from tasks.materialise import Work, step_of
+from tasks.runner import placed, uses_gpu
 from tasks.stage_task import stage_task
 
 
@@ -56,7 +57,8 @@ def map_shards(stage: str, pool: DatasetRef, method: AnyFilter | AnyDedup, bench
     if count < 2 or store.lookup(step.output):
         return
     left = sorted(set(range(count)) - set(store.shards(step.output)))
-    futures = judge_shard.task.map(left, step=unmapped(step), method=unmapped(method), bench=unmapped(bench))
+    with placed(on_gpu=uses_gpu(bench.config(need) for need in method.needs)):
+        futures = judge_shard.task.map(left, step=unmapped(step), method=unmapped(method), bench=unmapped(bench))
     for future in futures:
         future.result()
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from storage.runs import runs
@@ -19,56 +19,48 @@ from tests.tasks.fakes_recipe import recipe
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROVENDER = [sys.executable, "-c", "from cli.main import main; main()"]
-RUN = """
-import json, sys
-from prefect.deployments import run_deployment
-run = run_deployment("curate/ad-hoc", parameters=json.load(open(sys.argv[1])), timeout=240)
-print(run.state.type.value)
-"""
+
+
+def call(environment: dict[str, str], *words: str) -> Any:
+    """What `provender … --json` says; its last words where it fails."""
+    done = subprocess.run([*PROVENDER, *words, "--json"], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
 
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Environment of a server with our deployments and a worker on each pool."""
+    """Environment of a server with our deployments and a worker on each pool, all by one command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     environment = clean | {"PROVENDER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
-
-    def call(*words: str) -> str:
-        return subprocess.run(words, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-    environment["PREFECT_API_URL"] = json.loads(call(*PROVENDER, "up", "--json"))["api"]
-    environment["PREFECT_HOME"] = str(tmp_path / "home" / "prefect")
-    assert environment["PREFECT_API_URL"].startswith("http://127.0.0.1:"), "loopback only"
-    workers = []
     try:
-        call(*PROVENDER, "deploy")
-        for pool in ("cpu", "gpu"):
-            words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
-            with (tmp_path / f"{pool}.log").open("wb") as log:
-                worker = subprocess.Popen(
-                    words, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-                )
-            workers.append(worker)
+        up = call(environment, "up", "--all", "--schedule", "collect/weekly")
+        assert up["api"].startswith("http://127.0.0.1:"), "loopback only"
+        assert set(up["workers"]) == {"cpu", "gpu"}
+        assert up["schedules"] == ["collect/weekly: scheduled, 0 6 * * 0 UTC"]
+        assert call(environment, "up", "--all")["workers"] == up["workers"], "what runs already is left alone"
         yield environment
     finally:
-        for worker in workers:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-        call(*PROVENDER, "down")
+        assert call(environment, "down")["workers"] == ["cpu", "gpu"]
+    assert not any(psutil.pid_exists(pid) for pid in up["workers"].values())
 
 
 def curated(deployed: dict[str, str], folder: Path, **finetune: Any) -> Path:
     """Run curate through its deployment with this trigger; the store."""
     made = recipe(folder, finetune={"by": {"backend": "pretend", "max_steps": 3}, **finetune})
-    parameters = folder / "parameters.json"
-    parameters.write_text(json.dumps({"recipe": made.model_dump(mode="json"), "store": str(folder / "store")}), "utf-8")
-    words = [sys.executable, "-c", RUN, str(parameters)]
-    done = subprocess.run(words, env=deployed, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "COMPLETED", done.stderr[-2000:]
+    given = {"recipe": made.model_dump(mode="json"), "store": str(folder / "store")}
+    words = [word for name, value in given.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    assert call(deployed, "trigger", "curate/ad-hoc", *words)["state"] == "Completed"
     return folder / "store"
 
 
 def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [*PROVENDER, "trigger", "curate/weekly"], env=deployed, cwd=ROOT, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "there is no deployment 'curate/weekly'" in refused.stderr
+
     store = curated(deployed, tmp_path, trigger="deployment", wait=True)
     assert {(r.what, r.status) for r in runs(store)} == {("curate", "completed"), ("finetune", "completed")}
     assert len({r.pid for r in runs(store)}) == 2, "two workers, two processes"
