@@ -136,7 +136,7 @@ class Batches:
             if i is None:
                 continue
             if outcome.kind == "fatal":
-                self._client.end(run, outcome)
+                await self._client.end(run, outcome)
                 raise run.fatal or BackendError("the batch endpoint failed")
             if self._rows[i].take(outcome, 1) or outcome.kind == "passing":
                 again.append(i)

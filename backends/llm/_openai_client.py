@@ -9,12 +9,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from backends.llm._advice import about_key, about_models, about_refusals
 from backends.llm._breaker import Breaker
 from backends.llm._limits import Limits
 from backends.llm._openai_http import Http, Read
 from backends.llm._openai_row import Row
 from backends.llm._openai_run import Run
-from backends.llm._openai_wire import Outcome, Price, Structured, body_of, estimated_tokens, failed, outcome_of
+from backends.llm._openai_wire import (
+    Outcome,
+    Price,
+    Structured,
+    body_of,
+    estimated_tokens,
+    failed,
+    json_object,
+    outcome_of,
+)
 from backends.llm._pacing import Pace, RepeatBudget, backoff_seconds, retry_after_seconds
 from backends.protocols import Meter, Reply, Request
 from backends.redact import redact
@@ -22,8 +32,10 @@ from schemas.errors import EngineDown
 
 #: Calls that are alive at once, sent or waiting to be sent again, as a multiple of the concurrency.
 _ALIVE = 4
-#: Refused connections after which a server that has never answered counts as absent.
+#: Refused connections (or web pages) after which a server that has never answered counts as absent.
 _FIRST_TRIES = 4
+#: Requests that a server refuses without ever having answered one: then it is not the rows' fault.
+_FIRST_REFUSALS = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Settings:
     base_url: str
     model: str
     key: str | None = field(default=None, repr=False)
+    key_name: str | None = None
     timeout_seconds: float = 120.0
     deadline_seconds: float = 900.0
     outage_seconds: float = 120.0
@@ -71,6 +84,7 @@ class Client:
         self.repeats = RepeatBudget()
         self._chance = random.Random()  # jitter decides when, never what
         self._answered = False
+        self._replied = False
         self._last_answer = time.monotonic()
 
     async def close(self) -> None:
@@ -99,6 +113,7 @@ class Client:
         try:
             while tasks:
                 await asyncio.gather(*list(tasks))
+            await self._believe(run)
         finally:
             for task in tasks:
                 task.cancel()
@@ -139,6 +154,7 @@ class Client:
                 if outcome.kind != "fatal":
                     self._answered, self._last_answer = True, time.monotonic()
                     self.breaker.succeeded()
+                self._replied |= outcome.kind == "reply"
                 return outcome, sent
             if self.broken is not None or self._is_gone(sent, outcome, began):
                 if self.second is None:
@@ -162,9 +178,14 @@ class Client:
             delay = max(asked or 0.0, backoff_seconds(sent - 1, self.pace.wait_cap_seconds, self._chance))
             await self._sleep(min(delay, max(0.0, self.settings.deadline_seconds - waited)), run)
 
-    def end(self, run: Run, outcome: Outcome) -> None:
+    async def end(self, run: Run, outcome: Outcome) -> None:
         """What ends the run, in words."""
-        run.end(EngineDown(f"{self.endpoint}: {self.clean(outcome.reply.message)}; mend it and run again"))
+        help = "mend it"
+        if outcome.status in (401, 403):
+            help = about_key(self.settings.key_name)
+        elif outcome.status == 404 or 300 <= outcome.status < 400:
+            help = about_models(await self._models())
+        run.end(EngineDown(f"{self.endpoint}: {self.clean(outcome.reply.message)}; {help} and run again"))
 
     def row(self, request: Request) -> Row:
         """A request at its beginning."""
@@ -223,17 +244,52 @@ class Client:
     async def _row(self, run: Run, i: int) -> None:
         """One request to its end."""
         row = self.row(run.requests[i])
-        again = True
+        again, refused = True, False
         while again:
             outcome, sent = self.refused_unsent(row.current), 1
             if outcome is None:
                 outcome, sent = await self._once(run, i, row.current)
+                refused = outcome.kind == "terminal" and outcome.status >= 400
             if outcome.kind == "fatal":
-                self.end(run, outcome)
+                await self.end(run, outcome)
                 run.left(i)
                 return
             again = row.take(outcome, sent) and not run.over and self.repeats.take()
+        if refused and not self._has_replied:
+            self._doubt(run, i, row)
+            return
+        await self._believe(run)
         await self.finish(run, i, row)
+
+    @property
+    def _has_replied(self) -> bool:
+        return self._replied or (self.second is not None and self.second._replied)
+
+    def _doubt(self, run: Run, i: int, row: Row) -> None:
+        """Hold a refusal back; when nothing but refusals came the run ends, and none of them is stored as a row's own."""
+        run.doubt(i, row)
+        if len(run.doubted) >= _FIRST_REFUSALS:
+            said = self.clean(row.reply.message)
+            run.end(
+                EngineDown(
+                    f"{self.endpoint} refused each of the first {len(run.doubted)} requests ({said}); "
+                    f"{about_refusals(said)} and run again"
+                )
+            )
+
+    async def _believe(self, run: Run) -> None:
+        """Something was answered, or nothing more comes: what was refused is so for the rows' own sake."""
+        if run.fatal is None:
+            doubted, run.doubted = run.doubted, []
+            for i, row in doubted:
+                await self.finish(run, i, row)
+
+    async def _models(self) -> list[str]:
+        """The models that the server says it has; none where it does not say."""
+        outcome = await self.http.exchange("/models", None, json_object, seconds=5.0)
+        listed = (outcome.body or {}).get("data")
+        names = [one.get("id") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        return [name for name in names if isinstance(name, str)]
 
     async def _once(self, run: Run, i: int, request: Request) -> tuple[Outcome, int]:
         """Ask for one draw, here or at the second endpoint."""
@@ -270,6 +326,9 @@ class Client:
             if i is None or run.admit(i):
                 return True
             self._leave_unused()
+            if run.doubted:  # their reservations are in the way
+                await self._believe(run)
+                continue
             if not await run.another_delivery(i):
                 run.refused = True
                 return False
@@ -297,14 +356,18 @@ class Client:
             return False
         if outcome.reply.failure == "connection" and not self._answered and not self.patient and sent >= _FIRST_TRIES:
             return True
+        if outcome.page and not self._replied and sent >= _FIRST_TRIES:
+            return True
         silent = time.monotonic() - max(self._last_answer, began)
         return sent > 1 and silent > max(self.settings.outage_seconds, 2 * self.settings.timeout_seconds)
 
     def _gone(self, outcome: Outcome) -> str:
-        return (
-            f"{self.endpoint} does not answer ({outcome.reply.failure}: {self.clean(outcome.reply.message)}); "
-            "bring it back and run again, everything answered is kept"
-        )
+        said, help = self.clean(outcome.reply.message), "bring it back and run again, everything answered is kept"
+        if outcome.page and not self._replied:
+            return f"{self.endpoint} is no model server: {said}; check `base_url`, which ends with /v1, and run again"
+        if not self._answered:
+            help = "start it, or correct `base_url`, and run again"
+        return f"{self.endpoint} does not answer ({outcome.reply.failure}: {said}); {help}"
 
     async def _sleep(self, seconds: float, run: Run) -> None:
         """Sleep, but not through a stop, nor through a turn to the second endpoint."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from backends.llm._openai_row import Row
 from backends.protocols import Meter, Reply, Request
 from schemas.errors import EngineDown
 
@@ -16,6 +17,7 @@ class Run:
         self.replies: list[Reply | None] = [None] * len(requests)
         self.fatal: EngineDown | None = None
         self.refused = False
+        self.doubted: list[tuple[int, Row]] = []  # refused while the server has not answered anything yet
         self._meter = meter
         self._alive: set[int] = set()
         self._waiting: list[asyncio.Future[None]] = []
@@ -51,6 +53,11 @@ class Run:
         for place in waiting:
             if not place.done():
                 place.set_result(None)
+
+    def doubt(self, i: int, row: Row) -> None:
+        """Request ``i`` was refused, and perhaps so is every other: nothing is delivered before that is known."""
+        self.doubted.append((i, row))
+        self.left(i)
 
     async def another_delivery(self, i: int) -> bool:
         """Wait until a request other than ``i`` that is alive ends; False when none is."""

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from backends.llm._accept import strict_json
 from backends.llm._openai_client import Client
 from backends.llm._openai_run import Run
-from backends.llm._openai_wire import Outcome, failed, neutralized, outcome_of
-from backends.protocols import Reply, ScoreRequest, TokenLogprobs, Turn
+from backends.llm._openai_wire import json_object, neutralized
+from backends.protocols import ScoreRequest, TokenLogprobs, Turn
 from schemas.errors import CannotScore
 
 #: Scorings begun at once; the client's own pace decides how many are in flight.
@@ -38,9 +37,9 @@ class _Asker:
 
     async def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any] | TokenLogprobs:
         """A JSON object from the server, or the failure of this row. Raises what ends the run."""
-        outcome, _ = await self.client.ask(path, body, _object, self.run)
+        outcome, _ = await self.client.ask(path, body, json_object, self.run)
         if outcome.kind == "fatal":
-            self.client.end(self.run, outcome)
+            await self.client.end(self.run, outcome)
         if self.run.fatal is not None:
             raise self.run.fatal
         if outcome.body is None:
@@ -153,16 +152,3 @@ class _Echo(_Asker):
 
 def _turn(turn: Turn, clean: Any) -> dict[str, str]:
     return {"role": turn.role, "content": clean(turn.content)}
-
-
-def _object(status: int, headers: Any, raw: bytes) -> Outcome:
-    """Any JSON object counts as a reply."""
-    if status != 200:
-        return outcome_of(status, headers, raw, chat=False, estimate=0, price=None)
-    try:
-        body = strict_json(raw)
-    except (ValueError, RecursionError) as error:
-        return failed("undecodable", f"the body is not JSON: {error}", overloaded=False, billed=True)
-    if not isinstance(body, dict):
-        return failed("undecodable", "the body is no JSON object", overloaded=False, billed=True)
-    return Outcome("reply", Reply(), body=body)

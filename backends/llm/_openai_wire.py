@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from backends.llm._accept import strict_json
+from backends.llm._advice import page_title
 from backends.llm._prices import ModelPrice
 from backends.protocols import FailureClass, Reply, Request
 
@@ -32,7 +33,8 @@ class Outcome:
     """What one HTTP exchange came to.
 
     ``kind``: a reply; a failure that passes (ask again later); one of this row alone that nothing heals; or one that
-    ends the run. ``billed`` says whether the server has probably counted tokens.
+    ends the run. ``billed`` says whether the server has probably counted tokens, ``page`` whether an HTML page came.
+    ``status`` is that of HTTP, 0 where there was none.
     """
 
     kind: Kind
@@ -41,6 +43,8 @@ class Outcome:
     overloaded: bool = False
     billed: bool = False
     body: dict[str, Any] | None = None
+    page: bool = False
+    status: int = 0
 
 
 def neutralized(text: str) -> str:
@@ -118,6 +122,10 @@ def _told(request: Request, schema: str) -> Request:
 
 def outcome_of(status: int, headers: Any, body: bytes, *, chat: bool, estimate: int, price: Price) -> Outcome:
     """What a complete HTTP answer means."""
+    return replace(_meaning(status, headers, body, chat, estimate, price), status=status)
+
+
+def _meaning(status: int, headers: Any, body: bytes, chat: bool, estimate: int, price: Price) -> Outcome:
     if status == 200:
         return _read(body, chat, estimate, price)
     said = _error_text(body)
@@ -136,9 +144,29 @@ def outcome_of(status: int, headers: Any, body: bytes, *, chat: bool, estimate: 
     return _failed("terminal", "refused-by-server", f"{status}: {said}")
 
 
+def json_object(status: int, headers: Any, raw: bytes) -> Outcome:
+    """What an answer means where any JSON object counts as a reply."""
+    if status != 200:
+        return outcome_of(status, headers, raw, chat=False, estimate=0, price=None)
+    try:
+        body = strict_json(raw)
+    except (ValueError, RecursionError) as error:
+        return not_json(raw, error)
+    if not isinstance(body, dict):
+        return failed("undecodable", "the body is no JSON object", overloaded=False, billed=True)
+    return Outcome("reply", Reply(), body=body)
+
+
 def failed(failure: FailureClass, message: str, *, overloaded: bool = True, billed: bool = False) -> Outcome:
     """A failure that passes."""
     return _failed("passing", failure, message, overloaded=overloaded, billed=billed)
+
+
+def not_json(raw: bytes, error: Exception) -> Outcome:
+    """A 200 whose body is no JSON."""
+    if (title := page_title(raw)) is not None:
+        return _failed("passing", "undecodable", f"an HTML page {title} came instead of JSON", page=True)
+    return failed("undecodable", f"the body is not JSON: {error}", overloaded=False, billed=True)
 
 
 def unpacked(raw: bytes, encoding: str, cap: int) -> bytes:
@@ -174,7 +202,7 @@ def _read(raw: bytes, chat: bool, estimate: int, price: Price) -> Outcome:
     try:
         body = strict_json(raw)
     except (ValueError, RecursionError) as error:
-        return failed("undecodable", f"the body is not JSON: {error}", overloaded=False, billed=True)
+        return not_json(raw, error)
     if not isinstance(body, dict):
         return failed("undecodable", f"the body is a JSON {type(body).__name__}", overloaded=False, billed=True)
     if "choices" not in body and body.get("error"):
@@ -225,9 +253,10 @@ def _error_text(body: bytes) -> str:
     try:
         said = strict_json(body)
     except (ValueError, RecursionError):
-        return body[:200].decode("utf-8", "replace")
+        title = page_title(body)
+        return f"an HTML page {title}" if title is not None else body[:200].decode("utf-8", "replace")
     error = said.get("error", said) if isinstance(said, dict) else said
     if isinstance(error, dict):
-        words = [str(error[name]) for name in ("code", "type", "message") if error.get(name)]
-        return ": ".join(words)[:300]
+        name = next((str(error[name]) for name in ("code", "type") if isinstance(error.get(name), str)), "")
+        return ": ".join(word for word in (name, str(error.get("message") or "")) if word)[:300]
     return str(error)[:300]
