@@ -15,6 +15,7 @@ import duckdb
 from schemas.errors import CorruptStore, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.seek import role_part
+from storage.sql_names import names_in
 from storage.store import Store
 from storage.views import View
 
@@ -46,7 +47,7 @@ def query(
     """
     ref = store.resolve(version) if isinstance(version, str) else version
     manifest = store.describe(ref)
-    with locked(store, manifest) as connection:
+    with locked(store, manifest, sql) as connection:
         _must_be_one_select(connection, sql)
         with _within(connection, max_seconds) as overdue:
             try:
@@ -71,8 +72,13 @@ def query(
 
 
 @contextmanager
-def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnection, None, None]:
-    """A connection that can read this version's objects through the views and do nothing else."""
+def locked(
+    store: Store, manifest: Manifest, sql: str | None = None
+) -> Generator[duckdb.DuckDBPyConnection, None, None]:
+    """A connection that can read this version's objects through the views and do nothing else.
+
+    For a statement known beforehand the views hold no column that costs a join and that it cannot see.
+    """
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -90,7 +96,8 @@ def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnect
         files = sorted({str(path) for _, paths in _sources(store, manifest) for path in paths})
         connection.execute("SET allowed_paths = $1", [files])
         connection.execute("SET enable_external_access = false")
-        for name, body in views_of(store, manifest).items():
+        seen = None if sql is None else names_in(connection, sql)
+        for name, body in views_of(store, manifest, seen).items():
             connection.execute(f"CREATE VIEW {name} AS {body}")
         connection.execute("SET lock_configuration = true")
         yield connection
@@ -98,18 +105,20 @@ def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnect
         connection.close()
 
 
-def views_of(store: Store, manifest: Manifest) -> dict[str, str]:
-    """The views of a version and their SQL: ``examples`` are its members in order, not only those it created."""
+def views_of(store: Store, manifest: Manifest, seen: frozenset[str] | None = None) -> dict[str, str]:
+    """The views of a version and their SQL: ``examples`` are its members, not only those it created.
+
+    ``seen`` are the names that a statement can see (None: all): a view leaves out what would need a join for nothing.
+    """
     files = {name: [str(path) for path in paths] for name, paths in _sources(store, manifest)}
-    views = {"members": _members_sql(manifest, files), "examples": _examples_sql(manifest, files)}
+    views = {"members": _members_sql(manifest, files), "examples": _examples_sql(manifest, files, seen)}
     judged = [role for role, _ in manifest.step.inputs if role_part(manifest, role)]
+    with_id = seen is None or "id" in seen
     if judged:
-        views["verdicts"] = " UNION ALL ".join(_verdicts_sql(store, manifest, role, files) for role in judged)
+        views["verdicts"] = " UNION ALL ".join(_verdicts_sql(store, manifest, role, files, with_id) for role in judged)
     if "scores" in files:
-        views["scores"] = (
-            f"SELECT m.id, s.* FROM (SELECT row_number() OVER () - 1 AS position, * FROM {_read(files['scores'])}) s "
-            "JOIN members m USING (position) ORDER BY position"
-        )
+        scores = f"SELECT row_number() OVER () - 1 AS position, * FROM {_read(files['scores'])}"
+        views["scores"] = f"SELECT m.id, s.* FROM ({scores}) s JOIN members m USING (position)" if with_id else scores
     hexed = {
         "calls": "SELECT lower(hex(key)) AS call, * EXCLUDE (key) FROM {table}",
         "refused": "SELECT line, text, reason, evidence, list_transform(calls, c -> lower(hex(c))) AS calls FROM {table}",
@@ -174,41 +183,56 @@ def _members_sql(manifest: Manifest, files: Mapping[str, Sequence[str]]) -> str:
     homes = manifest.homes or (manifest.ref,)
     if not any(f"examples of {home}" in files for home in homes):
         return "SELECT 0::UBIGINT AS position, ''::VARCHAR AS id WHERE false"
+    if "train" in files:
+        return f"SELECT position::UBIGINT AS position, lower(hex(id)) AS id FROM {_read(files['train'])}"
     positions = _positions_sql(manifest.ref, homes, files, "members")
     return (
         f"SELECT p.position, lower(hex(e.id)) AS id FROM ({positions}) p "
-        f'JOIN ({_homes_sql(homes, files, "id")}) e USING (home, "row") ORDER BY p.position'
+        f'JOIN ({_homes_sql(homes, files, "id")}) e USING (home, "row")'
     )
 
 
-def _examples_sql(manifest: Manifest, files: Mapping[str, Sequence[str]]) -> str:
+#: Columns of ``examples`` that the copy of a published version does not repeat.
+_NOT_IN_TRAIN = frozenset(("content_hash", "synthetic_depth", "extra"))
+_TURNS = "{0}.messages[1].content AS first_turn, {0}.messages[-1].content AS last_turn, {0}.messages"
+
+
+def _examples_sql(manifest: Manifest, files: Mapping[str, Sequence[str]], seen: frozenset[str] | None) -> str:
+    """Rows in the order in which they are stored: a sort of whole conversations would read every one for the first."""
     homes = manifest.homes or (manifest.ref,)
     columns = "id, content_hash, source, messages, tools, worse, license, synthetic_depth, extra"
     if not any(f"examples of {home}" in files for home in homes):
         return "SELECT 0::UBIGINT AS position, ''::VARCHAR AS id WHERE false"
+    if "train" in files and seen is not None and not seen & _NOT_IN_TRAIN:
+        return (
+            f"SELECT t.position::UBIGINT AS position, lower(hex(t.id)) AS id, t.source, {_TURNS.format('t')}, "
+            f"t.tools, t.worse, t.license FROM {_read(files['train'])} t"
+        )
     positions = _positions_sql(manifest.ref, homes, files, "members")
     return (
         "SELECT p.position, lower(hex(e.id)) AS id, lower(hex(e.content_hash)) AS content_hash, e.source, "
-        "e.messages[1].content AS first_turn, e.messages[-1].content AS last_turn, "
-        "e.messages, e.tools, e.worse, e.license, e.synthetic_depth, e.extra "
-        f'FROM ({positions}) p JOIN ({_homes_sql(homes, files, columns)}) e USING (home, "row") ORDER BY p.position'
+        f"{_TURNS.format('e')}, e.tools, e.worse, e.license, e.synthetic_depth, e.extra "
+        f'FROM ({_homes_sql(homes, files, columns)}) e JOIN ({positions}) p USING (home, "row")'
     )
 
 
-def _verdicts_sql(store: Store, manifest: Manifest, role: str, files: Mapping[str, Sequence[str]]) -> str:
+def _verdicts_sql(
+    store: Store, manifest: Manifest, role: str, files: Mapping[str, Sequence[str]], with_id: bool
+) -> str:
     """Fates of one input with ids and rule names; rule names are data, quoted as literals."""
     ref = dict(manifest.step.inputs)[role]
     homes = store.describe(ref).homes or (ref,)
-    positions = _positions_sql(ref, homes, files, f"members of {ref}")
     names = ", ".join(["NULL", *("'" + rule.name.replace("'", "''") + "'" for rule in manifest.rules)])
-    return (
-        f"SELECT '{role}' AS role, v.position, lower(hex(e.id)) AS id, "
+    told = f"SELECT '{role}' AS role, v.position, {'lower(hex(e.id)) AS id, ' if with_id else ''}"
+    told += (
         "['keep', 'reject', 'edit', 'quarantine'][v.fate + 1] AS fate, "
         f"[{names}][v.rule + 1] AS rule, v.score, v.evidence "
-        f"FROM (SELECT row_number() OVER () - 1 AS position, * FROM {_read(files[f'verdicts/{role}'])}) v "
-        f"JOIN ({positions}) p USING (position) "
-        f'JOIN ({_homes_sql(homes, files, "id")}) e USING (home, "row")'
+        f"FROM (SELECT row_number() OVER () - 1 AS position, * FROM {_read(files[f'verdicts/{role}'])}) v"
     )
+    if not with_id:
+        return told
+    positions = _positions_sql(ref, homes, files, f"members of {ref}")
+    return f'{told} JOIN ({positions}) p USING (position) JOIN ({_homes_sql(homes, files, "id")}) e USING (home, "row")'
 
 
 def _must_be_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
