@@ -5,7 +5,9 @@
 `own` is the test server of this repository (checks signatures and If-None-Match), `distant` the same with 20 ms before
 every answer, as a bucket in the same region may take, `moto` a widely used server in a throw-away environment; `--store`
 takes the storage that the AWS_* variables name instead, with an empty prefix. Without such a delay a request costs a
-fraction of a millisecond here, so the requests of a commit are counted, too. Prints one JSON object a server; exits 1 if anything was lost, doubled or torn.
+fraction of a millisecond here, so the requests of a commit are counted, too.
+
+Prints one JSON object a server; exits 1 if anything was lost, doubled or torn.
 """
 
 import argparse

@@ -81,4 +81,4 @@ def in_use(disk: Disk, part: Part, place: str) -> None:
     try:
         disk.fs.touch(path)
     except FileNotFoundError:
-        raise gone(path, place) from None
+        raise gone(disk.shown(path), place) from None

@@ -28,7 +28,7 @@ def scan_parts(disk: Disk, parts: Sequence[Part], place: str) -> pl.LazyFrame:
     paths = [disk.object_path(part.sha256) for part in parts]
     for path in paths:
         if not disk.fs.exists(path):
-            raise gone(path, place)
+            raise gone(disk.shown(path), place)
     sources = [disk.fs.source(path) for path in paths]
     return pl.scan_parquet(cast(Any, sources), glob=False, hive_partitioning=False)
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,10 +29,10 @@ def load(disk: Disk, ref: DatasetRef) -> Manifest | None:
         data = disk.fs.read(path)
     except FileNotFoundError:
         return None
-    return parse(data, ref, path)
+    return parse(data, ref, disk.shown(path))
 
 
-def parse(data: bytes, ref: DatasetRef, path: Path) -> Manifest:
+def parse(data: bytes, ref: DatasetRef, path: str) -> Manifest:
     """Bytes as the manifest of ``ref``; ``path`` is for the message."""
     try:
         content = json.loads(data)

@@ -219,12 +219,12 @@ class ObjectStoreFileSystem(LocalFileSystem):
             raise CorruptStore(f"{path} is no object; run `provender verify`")
         seen = self._seen(key)
         if seen is None:
-            raise gone(Path(key), self.address)
+            raise gone(f"{self.address}/{key}", self.address)
         place = f"{self.address}/{key}"
         try:
             return self.cache.fetch(path.name, lambda sink: self.bucket.get_into(key, sink, seen.size), place)
         except FileNotFoundError:
-            raise gone(Path(key), self.address) from None
+            raise gone(f"{self.address}/{key}", self.address) from None
 
     def prove(self) -> str:
         """That two writers cannot both win, tried now: one after the other, and eight at once.

@@ -72,6 +72,12 @@ class Disk:
         """Where the record lies, for messages: a folder, or ``s3://…``."""
         return self.fs.address if isinstance(self.fs, Remote) else str(self.root)
 
+    def shown(self, path: Path) -> str:
+        """A name of the record for messages: where a person finds it."""
+        if isinstance(self.fs, Remote) and self.fs.holds(path):
+            return f"{self.fs.address}/{path.relative_to(self.root).as_posix()}"
+        return str(path)
+
     def glance(self, *folders: str) -> "Disk":
         """The disk for a survey of some folders (none: all that can be collected): a remote one is listed once, now,
         instead of asked name by name.
@@ -244,7 +250,7 @@ def is_digest(text: str) -> bool:
     return bool(_DIGEST.fullmatch(text))
 
 
-def gone(path: Path, place: str) -> CorruptStore:
+def gone(path: str, place: str) -> CorruptStore:
     """An object that a manifest or a draft names and the store no longer has."""
     return CorruptStore(f"{place}: the object {path} is gone; `provender verify` says what else is damaged")
 

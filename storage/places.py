@@ -75,7 +75,7 @@ def address(store: str | Path) -> str:
 def shown(store: str | Path) -> str:
     """The store as a person wrote it: a Path makes one slash of the two in ``s3://``."""
     found = _ADDRESS.fullmatch(str(store))
-    return f"s3://{found[1]}/{found[2]}" if found else str(store)
+    return f"s3://{found[1].rpartition('@')[2]}/{found[2]}".rstrip("/") if found else str(store)
 
 
 def _endpoint() -> str:

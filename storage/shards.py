@@ -38,7 +38,7 @@ def _read(disk: Disk, step_ref: DatasetRef, shard: int) -> dict[str, Any]:
     try:
         content = json.loads(disk.fs.read(path))
     except (FileNotFoundError, ValueError, RecursionError) as error:
-        raise CorruptStore(f"{path} is no shard receipt; remove that file and run again") from error
+        raise CorruptStore(f"{disk.shown(path)} is no shard receipt; remove that file and run again") from error
     if not isinstance(content, dict):
-        raise CorruptStore(f"{path} is no shard receipt; remove that file and run again")
+        raise CorruptStore(f"{disk.shown(path)} is no shard receipt; remove that file and run again")
     return content

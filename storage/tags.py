@@ -96,10 +96,11 @@ def _number(entry: str) -> int | None:
 
 def _entry(disk: Disk, folder: Path, name: str, number: int) -> TagVersion:
     path = folder / tag_entry(number)
+    shown = disk.shown(path)
     try:
         version = TagVersion.model_validate(json.loads(disk.fs.read(path)))
     except (FileNotFoundError, ValueError, ValidationError, RecursionError) as error:
-        raise CorruptStore(f"{path} is no tag entry; remove that file and tag again with `provender run`") from error
+        raise CorruptStore(f"{shown} is no tag entry; remove that file and tag again with `provender run`") from error
     if version.name != name or version.number != number:
-        raise CorruptStore(f"{path} says {version.name}@v{version.number}; remove that file and tag again")
+        raise CorruptStore(f"{shown} says {version.name}@v{version.number}; remove that file and tag again")
     return version

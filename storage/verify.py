@@ -58,10 +58,10 @@ def verify(disk: Disk, ref: DatasetRef | None, *, deep: bool) -> list[Finding]:
 
 def _step(disk: Disk, ref: DatasetRef, seen: _Seen, *, deep: bool) -> Iterator[Finding]:
     path = manifest_path(disk.root, ref)
-    again = f"remove {path} and run its recipe again"
+    again = f"remove {disk.shown(path)} and run its recipe again"
     try:
         data = disk.fs.read(path)
-        manifest = manifests.parse(data, ref, path)
+        manifest = manifests.parse(data, ref, disk.shown(path))
     except FileNotFoundError:
         yield Finding(place=str(ref), problem="no such version", way_out="`provender ls` lists every version")
         return
@@ -79,7 +79,7 @@ def _step(disk: Disk, ref: DatasetRef, seen: _Seen, *, deep: bool) -> Iterator[F
             problem = _object(disk, name, part, seen, deep=deep)
             if problem:
                 damaged = True
-                place = f"{ref}: part {name}: {disk.object_path(part.sha256)}"
+                place = f"{ref}: part {name}: {disk.shown(disk.object_path(part.sha256))}"
                 yield Finding(place=place, problem=problem, way_out=f"restore it from a copy, or {again}")
     if not damaged:
         yield from _law(disk, manifest, seen, again)
