@@ -119,15 +119,9 @@ def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = No
     the similarity to the nearest kept neighbour in the graph; for rows of equal cost at least 1 - 1/e of the best on that
     graph. Paper: Minoux 1978, https://doi.org/10.1007/BFb0006528
     """
-    n, k = graph.other.shape
-    # Who is served by a candidate: the rows that have it among their neighbours.
-    flat = graph.other.ravel()
-    order = _stable_order(flat)
-    served, likeness = (order // k).astype(np.int64), graph.similarity.ravel()[order].astype(np.float64)
-    first = np.searchsorted(flat[order], np.arange(n + 1))
+    n = len(graph.other)
+    first, served, likeness, gains = _by_candidate(graph)
     covered = np.zeros(n)
-    gains = np.add.reduceat(np.append(likeness, 0.0), np.minimum(first[:-1], len(likeness)))
-    gains[first[:-1] == first[1:]] = 0.0
     queue = [(-gain, row) for row, gain in enumerate(gains.tolist())]
     heapq.heapify(queue)
     chosen: list[int] = []
@@ -136,7 +130,7 @@ def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = No
     while queue and left > 0:
         stale, row = heapq.heappop(queue)
         here = slice(first[row], first[row + 1])
-        some = served[here] if here.stop - here.start < n else slice(None)  # who serves all serves them in order
+        some = served[here] if len(served) else slice(None)
         gain = float(np.maximum(likeness[here] - covered[some], 0.0).sum())
         if queue and (-gain, row) > queue[0] and gain < -stale:
             heapq.heappush(queue, (-gain, row))
@@ -148,6 +142,27 @@ def facility_location(graph: Graph, budget: float, costs: np.ndarray | None = No
         chosen.append(row)
         won.append(gain)
     return np.array(chosen, dtype=np.int64), np.array(won)
+
+
+def _by_candidate(graph: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Who is served by a candidate: the rows that have it among their neighbours, in order, and how well.
+
+    Candidate c's are ``first[c]`` to ``first[c + 1]`` of ``served`` and ``likeness``; the last are the sums. Where every
+    row has every other, ``served`` stays empty: all are served, in order.
+    """
+    n, k = graph.other.shape
+    if k == n:
+        dense = np.empty((n, n), dtype=np.float32)
+        np.put_along_axis(dense, graph.other, graph.similarity, axis=1)
+        whole = np.ascontiguousarray(dense.T)
+        return np.arange(n + 1) * n, np.empty(0, np.int64), whole.ravel(), whole.sum(axis=1, dtype=np.float64)
+    flat = graph.other.ravel()
+    order = _stable_order(flat)
+    served, likeness = (order // k).astype(np.int64), graph.similarity.ravel()[order].astype(np.float64)
+    first = np.searchsorted(flat[order], np.arange(n + 1))
+    gains = np.add.reduceat(np.append(likeness, 0.0), np.minimum(first[:-1], len(likeness)))
+    gains[first[:-1] == first[1:]] = 0.0
+    return first, served, likeness, gains
 
 
 def _stable_order(values: np.ndarray) -> np.ndarray:
