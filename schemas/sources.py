@@ -69,7 +69,7 @@ class Limits(BaseModel):
         default=1 << 30, gt=0, description="address space of the process that first opens Parquet"
     )
     vet_seconds: float = Field(
-        default=4.0, gt=0, description="time for the first opening, plus one second per 50 MB of file"
+        default=4.0, gt=0, description="processor time for the first opening, plus one second per 50 MB of file"
     )
     batch_bytes: int = Field(default=8 << 20, gt=0, description="decoded bytes that are turned into examples at a time")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from storage.readers.files import DataFile
 
 #: Bytes of file that are decoded per second at the very least (measured here: 200 to 800 MB/s).
 SLOWEST = 50 << 20
+
+#: Seconds by the clock for each second of processor time that a file is given: a busy machine is not the file's fault.
+PATIENCE = 10
 
 
 class Vetted(NamedTuple):
@@ -59,15 +63,19 @@ def _run(file: DataFile, kind: str, limits: Limits) -> dict[str, Any]:
         command = [sys.executable, "-I", "-S", child, site, kind, str(fd), packed]
         try:
             done = subprocess.run(
-                command, pass_fds=[fd], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False,
+                command, pass_fds=[fd], stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=PATIENCE * seconds, check=False,
                 env={"PATH": os.defpath, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return {
                 "refuse": "untrusted",
                 "place": "a decoding trial",
-                "what": f"took more than {seconds:.0f} s to decode",
+                "what": f"took more than {PATIENCE * seconds:.0f} s to decode",
             }
+    if done.returncode == -signal.SIGXCPU:
+        what = f"took more than {seconds:.0f} s of processor time to decode"
+        return {"refuse": "untrusted", "place": "a decoding trial", "what": what}
     lines = done.stdout.decode(errors="replace").splitlines()
     if done.returncode == 0 and lines:
         return json.loads(lines[-1])
