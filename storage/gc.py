@@ -228,10 +228,10 @@ _ASIDE = ".aside"
 
 def _remove(disk: Disk, path: Path, newest: float) -> bool:
     """Moves the name aside, looks at its age once more, then removes it, or puts it back if it is in use by now."""
-    if _age_mark(disk, path) > newest:
-        return False
     if isinstance(disk.fs, Remote) and disk.fs.holds(path):
         return disk.fs.remove_unused(path, newest)  # nothing can be moved aside there
+    if _age_mark(disk, path) > newest:
+        return False
     where = str(path.relative_to(disk.root)).replace("/", "!")
     aside = disk.root / "tmp" / f"{where}!{secrets.token_hex(4)}{_ASIDE}"
     try:

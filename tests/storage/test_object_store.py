@@ -1,19 +1,20 @@
 """A store on S3: the same versions as in a folder, whatever the server answers, and never two winners."""
 
+import hashlib
 import os
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import CorruptStore, MissingDataset, StoreUnreachable, StoreUnwritable
-from storage.object_store import ObjectStoreFileSystem
 from storage.object_store_bucket import Bucket, Patience
 from storage.places import s3_place
 from storage.store import Store
 from tests.storage.making import answers, ingest, keep_where
-from tests.storage.s3_server import BUCKET, KEY_ID, S3, SECRET, Fault, serving
+from tests.storage.s3_server import BUCKET, KEY_ID, S3, SECRET, Fault, Kept, serving
 
 QUICK = Patience(timeout=1.0, connect=1.0, retries=2, altogether=3.0)
 WHERE = f"s3://{BUCKET}/team/store"
@@ -67,6 +68,26 @@ def test_the_record_is_in_the_bucket_and_another_machine_reads_it(s3: S3, monkey
     assert other.verify() == []
     folders = {key.removeprefix("team/store/").partition("/")[0] for key in s3.objects}
     assert folders <= {"FORMAT", "objects", "steps", "tags", "used"}
+
+
+def test_a_store_is_copied_from_a_bucket_to_a_folder_and_back_byte_by_byte(s3: S3, tmp_path: Path) -> None:
+    said = chain(Store.open(WHERE))
+    for key, kept in s3.objects.items():
+        target = tmp_path / "copy" / key.removeprefix("team/store/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(kept.data)
+    copy = Store.open(tmp_path / "copy", create=False)
+    assert chain(copy) == said
+    more = ingest(copy, ["more"], "more")
+    assert copy.verify() == []
+    for path in (tmp_path / "copy").rglob("*"):
+        if path.is_file():
+            key = f"back/{path.relative_to(tmp_path / 'copy').as_posix()}"
+            s3.objects[key] = Kept(path.read_bytes(), "", time.time())
+    back = Store.open(f"s3://{BUCKET}/back", create=False)
+    assert chain(back) == said
+    assert answers(back.pool(more.ref)) == ["more"]
+    assert back.verify() == []
 
 
 def test_a_store_that_is_not_there_is_not_made_by_looking(s3: S3) -> None:
@@ -158,8 +179,6 @@ def test_large_objects_travel_in_pieces_and_come_back_whole(
     s3: S3, bucket: Bucket, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("storage.object_store_bucket.PIECE", 2**20 * 5)
-    import hashlib
-
     data = os.urandom(2**20) * 12
     path = tmp_path / "file"
     path.write_bytes(data)
@@ -203,8 +222,3 @@ def test_two_threads_that_commit_the_same_step_get_the_same_version(s3: S3) -> N
         thread.join()
     assert len(results) == 2
     assert len(set(results)) == 1
-
-
-def fs_of(store: Store) -> ObjectStoreFileSystem:
-    assert isinstance(store.disk.fs, ObjectStoreFileSystem)
-    return store.disk.fs
