@@ -15,7 +15,7 @@ from storage.funnel import change_words
 from storage.places import shown
 from storage.query import Answer
 from storage.show import VersionPage
-from storage.training import Training
+from storage.training import Training, telling
 from storage.views import FunnelRow, Histogram
 from storage.words import counted, number, seconds, share, size, usd, when
 
@@ -217,9 +217,7 @@ def result_lines(evaluation: Sequence[Mapping[str, Any]]) -> list[str]:
 def training_text(run: Training) -> str:
     """A training or evaluation in a few lines."""
     told = [f"{run.kind} {line(run.model or 'model unknown')}: {run.step.ref}"]
-    for metric in run.metrics:
-        if metric.value is None:
-            continue
+    for metric in telling(run.metrics):
         words = f"  {line(metric.name)}" + (f" ({line(metric.slice)})" if metric.slice != "all" else "")
         words += f" {number(metric.value)}"
         if metric.low is not None and metric.high is not None:

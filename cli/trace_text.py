@@ -61,7 +61,10 @@ def _origin_text(found: Trace) -> str:
     origin = found.creation
     if origin.how == "ingested":
         at = f", line {origin.line:,}" if origin.line is not None else ""
-        return f"entered from source {line(origin.source)} at {origin.step.ref}{at}"
+        told = f"entered from source {line(origin.source)} at {origin.step.ref}{at}"
+        if origin.file:
+            told += f"\n  example {origin.number or 0:,} of {line(origin.file)}"
+        return told + (f", content {origin.digest[:12]}" if origin.file and origin.digest else "")
     told = [f"{origin.how} at {origin.step.ref} by {line(origin.step.says)}"]
     told += [f"  from {one.id[:12]} ({line(one.source)}): {line(one.preview)}" for one in origin.parents]
     if origin.evidence:

@@ -107,6 +107,28 @@ def _scorings(evidence: str | None) -> list[bytes]:
     return found
 
 
+def with_file(reader: Reader, origin: Creation, place: Place, tag: str | None) -> Creation:
+    """Which example of which file an ingested one was: the path stands in the recipe that the tag recorded."""
+    if origin.how != "ingested":
+        return origin
+    manifest = reader.manifest(place.home)
+    path = None
+    if tag is not None:
+        name, _, number = tag.partition("@v")
+        recorded = [one for one in reader.store.tag_history(name) if str(one.number) == number]
+        sources: Any = (recorded[0].recipe or {}).get("sources") if recorded else None
+        named: Any = sources.get(str(manifest.step.method.get("source"))) if isinstance(sources, Mapping) else None
+        path = named.get("path") if isinstance(named, Mapping) else named
+    digest = manifest.step.content.get("sha256")
+    return origin.model_copy(
+        update={
+            "file": path if isinstance(path, str) else None,
+            "digest": str(digest) if digest else None,
+            "number": place.row + 1,
+        }
+    )
+
+
 def how_created(manifest: Manifest, link: Link | None) -> Any:
     """``ingested``, ``edited`` (the step replaced a row of a consumed input) or ``generated``."""
     if link is None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from storage.runs import Run, events, find_run, runs
 from storage.store import Store
 from storage.views import View
-from storage.words import number
+from storage.words import counted, number
 
 State = Literal["working", "done", "reused", "failed", "cut"]
 
@@ -130,7 +130,7 @@ def _going(step: StepState, progress: Mapping[str, Any]) -> StepState:
 def _says(run: Run, steps: Sequence[StepState]) -> str:
     done = sum(step.state == "done" for step in steps)
     reused = sum(step.state == "reused" for step in steps)
-    told = f"{run.status}: {done} steps done" + (f", {reused} reused" if reused else "")
+    told = f"{run.status}: {counted(done, 'step')} done" + (f", {reused} reused" if reused else "")
     going = next((step for step in steps if step.state == "working"), None)
     if going:
         told += f"; working on {going.stage} {going.what}".rstrip()

@@ -18,6 +18,7 @@ from storage.lineage import Lineage, lineage
 from storage.samples import Sample, dropped_samples, kept_samples
 from storage.show import show
 from storage.store import Store
+from storage.training import telling
 from storage.views import FunnelRow, Metric, ReasonCount, VersionPage, View
 from storage.words import amount, amount_note, number, seconds, size, usd, when
 
@@ -80,7 +81,21 @@ def environment(*folders: Path) -> Environment:
     )
     filters: dict[str, Any] = {
         f.__name__: f
-        for f in (usd, seconds, number, size, percent, signed, span, bar_rows, commas, amount, amount_note, when)
+        for f in (
+            usd,
+            seconds,
+            number,
+            size,
+            percent,
+            signed,
+            span,
+            bar_rows,
+            commas,
+            amount,
+            amount_note,
+            when,
+            telling,
+        )
     }
     shared: dict[str, Any] = {"draw": draw, "draw_versions": graph, "reason_fate": reason_fate}
     made.filters.update(filters)

@@ -9,7 +9,7 @@ import polars as pl
 
 from schemas.lineage import DatasetRef, Manifest
 from storage.find import Place, Scope, find_example, scopes
-from storage.kin import ancestors, creation, descendants, example_view, link_of, turn_views
+from storage.kin import ancestors, creation, descendants, example_view, link_of, turn_views, with_file
 from storage.row_losses import example_losses
 from storage.seek import Reader, legible, role_part
 from storage.store import Store
@@ -48,7 +48,7 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
     mine = next(walk for walk in walks if walk.place == place)
     hops = [_with_made(hop, made[0], walk.place) for walk in walks for hop in walk.hops]
     hops = [hop for hop in hops if hop.kind != "read" or hop.made or hop.step.stage in READERS]
-    origin = creation(reader, place, view)
+    origin = with_file(reader, creation(reader, place, view), place, scope.tag)
     outcome, sentence = _answer(reader, scope, walks, mine, made[0])
     up = ancestors(reader, place)
     after = _after(reader, scope, walks[-1])

@@ -58,6 +58,17 @@ def metrics_of(summary: Mapping[str, Any]) -> tuple[Metric, ...]:
     return tuple(found)
 
 
+def telling(metrics: Sequence[Metric]) -> list[Metric]:
+    """Metrics that have a value, without the slices that hold every example: they say the same as the whole."""
+    whole = {(one.name, one.examples): one.value for one in metrics if one.slice == "all"}
+    return [
+        one
+        for one in metrics
+        if one.value is not None
+        and (one.slice == "all" or one.examples is None or whole.get((one.name, one.examples)) != one.value)
+    ]
+
+
 def history_of(summary: Mapping[str, Any]) -> tuple[Mapping[str, float], ...]:
     """One entry per logged step: its numbers."""
     entries: Any = summary.get("history") or ()

@@ -212,8 +212,11 @@ def comparison(verdict: Verdict) -> str:
     sign = ">=" if above else "<="
     if verdict.margin == 0:
         sign = "="
+    digits = 4
+    while digits < 7 and verdict.margin and number(verdict.score, digits) == number(verdict.threshold, digits):
+        digits += 1  # else a near miss reads as a tie
     return (
-        f"score {number(verdict.score)} {sign} threshold {number(verdict.threshold)} "
+        f"score {number(verdict.score, digits)} {sign} threshold {number(verdict.threshold, digits)} "
         f"(margin {number(abs(verdict.margin))})"
     )
 
@@ -227,21 +230,27 @@ def verdict_words(verdict: Verdict, step: StepView) -> str:
     where = f"{done} at {step.stage} by {step.method}"
     why: list[str] = []
     if verdict.rule:
-        why.append(f"{verdict.says} ({verdict.rule})" if verdict.says not in ("", verdict.rule) else verdict.rule)
+        says = verdict.says.partition("; ")[0]  # what follows is about the whole step
+        why.append(f"{says} ({verdict.rule})" if says not in ("", verdict.rule) else verdict.rule)
     if compared := comparison(verdict):
         why.append(compared)
-    if verdict.rule and (found := evidence_words(verdict.evidence)):
+    if verdict.rule and (found := evidence_words(verdict.evidence, named=verdict.margin is not None)):
         why.append(found)
     return f"{where}: {'; '.join(why)}" if why else where
 
 
-def evidence_words(evidence: str | None, limit: int = 160) -> str:
-    """The evidence's plain facts in a line, ``repeats 3fa9…, similarity 0.93``; lists and mappings are left to pages."""
+def evidence_words(evidence: str | None, limit: int = 160, *, named: bool = False) -> str:
+    """The evidence's plain facts in a line, ``repeats 3fa9…, similarity 0.93``; lists and mappings are left to pages.
+
+    ``named`` leaves out figures too: beside a score and its threshold they say little in a sentence.
+    """
     value = parsed(evidence)
     if value is None:
         return ""
     if isinstance(value, Mapping):
         plain = {key: item for key, item in value.items() if item is not None and not isinstance(item, list | Mapping)}
+        if named:
+            plain = {key: item for key, item in plain.items() if isinstance(item, str)}
         text = ", ".join(f"{key.replace('_', ' ')} {_fact(item)}" for key, item in plain.items())
     else:
         text = _fact(value)

@@ -31,7 +31,7 @@ def measure_row_losses(model: DatasetRef, dataset: DatasetRef, how: Finetuning, 
     """
     if not how.row_losses or getattr(how.by, "backend", "") in UNASKED:
         return None
-    identity = {"stage": "losses", "method": "loss", "version": VERSION, "examples": how.row_losses}
+    identity = {"stage": "losses", "method": "losses", "version": VERSION, "examples": how.row_losses}
 
     def compute(work: Work) -> None:
         tuned, untuned = engines_of(work, model)
@@ -63,7 +63,7 @@ def measure_row_losses(model: DatasetRef, dataset: DatasetRef, how: Finetuning, 
     try:
         return materialise("losses", identity, [("model", model), ("pool", dataset)], bench, compute)
     except (BackendError, UsageError, MissingDataset) as error:
-        emit(Event("note", "losses", "loss", note=f"the losses of single rows were not measured: {error}"))
+        emit(Event("note", "losses", "losses", note=f"the losses of single rows were not measured: {error}"))
         return None
 
 

@@ -277,7 +277,7 @@ class Builder:
 
     def losses(self, dataset: DatasetRef, model: DatasetRef, drawn: int = 20) -> DatasetRef:
         """Losses of the last ``drawn`` distinct members: (1 + n / 10) before, less 0.5 after but for every fifth, more."""
-        draft = self.draft("losses", {"method": "loss", "examples": drawn}, {"model": model, "pool": dataset})
+        draft = self.draft("losses", {"method": "losses", "examples": drawn}, {"model": model, "pool": dataset})
         ids = self.store.pool(dataset)["id"].to_list()
         number = {one: n for n, one in enumerate(list(dict.fromkeys(ids))[-drawn:])}
         rows: list[dict[str, float | None]] = []

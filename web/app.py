@@ -33,10 +33,12 @@ from web.patience import SECONDS, Patience
 from web.pieces import (
     colored,
     cut,
+    evidence_facts,
     evidence_pairs,
     marked,
     request_rest,
     request_turns,
+    score,
     spanned,
     triples,
     visible,
@@ -79,6 +81,7 @@ def create_app(
         raise UsageError("the token of the browser has fewer than 16 characters; give a longer one")
     templates = environment(_HERE / "templates")
     templates.filters.update(
+        evidence_facts=evidence_facts,
         evidence_pairs=evidence_pairs,
         request_turns=request_turns,
         request_rest=request_rest,
@@ -86,6 +89,7 @@ def create_app(
         colored=colored,
         shown_evidence=shown_evidence,
         triples=triples,
+        score=score,
     )
     templates.globals.update(
         word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey, named=named, draw_losses=losses

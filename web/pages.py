@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from schemas.errors import MissingDataset, UsageError
 from storage.card import card
 from storage.catalogue import catalogue
 from storage.diff import Diff, diff
+from storage.kin import call_views
 from storage.lineage import Lineage, collapsed, lineage, path_between
 from storage.loss_views import RowLosses
 from storage.neighbors import neighbors
 from storage.report import html as report_html
 from storage.report import recipe_yaml, report_of
+from storage.seek import Reader
 from storage.show import show
 from storage.trace import trace
-from storage.views import Histogram, View
+from storage.views import CallView, Histogram, View
+from storage.words import named as named_step
+from storage.words import step_view
 from web import asked
 from web.frame import Frame, as_json, attachment
 from web.links import Links
 
 #: Lines of the front page and of the list of all versions.
 PER_PAGE = 200
+_KEY = re.compile(r"(?:[0-9a-f]{2}){8,64}")
 _ID = re.compile(r"#?[0-9a-fA-F]{6,32}")
 
 
@@ -38,6 +44,14 @@ class CardPage(View):
 
     ref: str
     text: str
+
+
+class CallPage(View):
+    """One call of a step, word for word."""
+
+    ref: str
+    says: str
+    call: CallView
 
 
 class Pages:
@@ -98,7 +112,7 @@ class Pages:
 
         def loss_link(one: RowLosses, i: int) -> str:
             low, high = _edges(one.edges, i)
-            where = {"min.loss.after": low, "max.loss.after": high, "order": "-loss.after"}
+            where = {"min.losses.after": low, "max.losses.after": high, "order": "-losses.after"}
             return links.rows(one.ref, **where)
 
         return self.frame.html(
@@ -168,6 +182,26 @@ class Pages:
             title=f"Example {found.example.id[:12]}",
             about=within,
             twin=f"/e/{found.example.id}.json?in={Links('').asked('', i=within)[3:]}",
+        )
+
+    def call(self, request: Request) -> Response:
+        """One LLM call of a step: the request as it was sent, the reply as it came."""
+        named, is_json = asked.twin(request.path_params["version"])
+        key = asked.text(request.query_params, "key") or ""
+        if not _KEY.fullmatch(key):
+            raise UsageError(f"{key[:80]!r} is no key of a call: hexadecimal digits, as evidence shows them")
+        ref = self.store.resolve(named)
+        found = call_views(Reader(self.store), ref, [bytes.fromhex(key)])
+        if not found:
+            raise MissingDataset(f"{ref} made no call {key[:12]}; an earlier step may have, or its calls were not kept")
+        step = step_view(self.store.describe(ref))
+        page = CallPage(ref=str(ref), says=named_step(step.stage, step.method), call=found[0])
+        if is_json:
+            return as_json(page)
+        address = self.frame.address(named)
+        twin = Links("").of("call", f"{address}.json", key=key)
+        return self.frame.html(
+            "call.html", Links(address), page=page, title=f"Call {key[:12]}", about=address, twin=twin
         )
 
     def near(self, request: Request) -> Response:

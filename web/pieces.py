@@ -1,6 +1,7 @@
 """What pages need beside the answers themselves: code in a text, words that changed, evidence as pairs, text made visible."""
 
 import difflib
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup, escape
 
 from storage.views import Hop
-from storage.words import parsed, setting
+from storage.words import number, parsed, setting
 from web.highlight import highlighted, looks_like_code
 
 #: Longer texts are compared whole: word by word would take longer than a page may.
@@ -83,6 +84,13 @@ def visible(text: Any) -> Markup:
         at = found.end()
     told.append(str(escape(plain[at:])))
     return Markup("".join(told))
+
+
+def score(value: float) -> str:
+    """A score for a column of scores: four decimals, so that they stand under each other; whole numbers as such."""
+    if float(value).is_integer() or abs(value) >= 1000:
+        return number(value)
+    return f"{value:.4f}" if abs(value) >= 0.00005 else number(value)
 
 
 def triples(points: Sequence[Any]) -> list[tuple[str, float, float]]:
@@ -173,6 +181,53 @@ def evidence_pairs(evidence: str | None) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return [(str(key).replace("_", " "), _told(item)) for key, item in value.items() if item is not None]
     return [("evidence", _told(value))]
+
+
+#: Under these names evidence lists the calls that a verdict rests on.
+_CALLS = frozenset(("calls", "scorings", "call"))
+_HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+
+
+class Fact(NamedTuple):
+    """One thing that evidence says: ``text``; keys of ``calls``; ids of ``examples``; or ``rows`` of names and values."""
+
+    name: str
+    kind: str
+    text: str = ""
+    keys: tuple[str, ...] = ()
+    rows: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+
+def evidence_facts(evidence: str | None) -> list[Fact]:
+    """Evidence as facts to show: keys of calls and ids of examples told apart, lists of mappings as rows."""
+    value: Any = parsed(evidence)
+    if value is None:
+        return []
+    if not isinstance(value, Mapping):
+        return [Fact("evidence", "text", _whole(value))]
+    return [_fact(str(key), item) for key, item in value.items() if item is not None]
+
+
+def _fact(key: str, item: Any) -> Fact:
+    name = key.replace("_", " ")
+    items = item if isinstance(item, list) else [item]
+    if items and all(isinstance(one, str) and _HEX.fullmatch(one) for one in items):
+        return Fact(name, "calls" if key in _CALLS else "examples", keys=tuple(items))
+    if isinstance(item, Mapping):
+        items = [item]
+    if items and all(isinstance(one, Mapping) for one in items):
+        rows = tuple(tuple((str(k), _whole(v)) for k, v in one.items()) for one in items[:20])
+        return Fact(name, "rows", rows=rows)
+    return Fact(name, "text", _whole(item))
+
+
+def _whole(value: Any) -> str:
+    """A value as text, not cut short: pages cut by themselves."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | Mapping):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return setting(value)
 
 
 def _told(value: Any) -> str:

@@ -28,7 +28,7 @@ def test_a_version_tells_how_many_were_drawn_and_which_it_learned_least(world: S
 
 def test_a_repeat_counts_once_but_shows_its_loss_at_each_place(world: Seeded) -> None:
     """The mixture repeats three of the rows: 23 rows carry a loss, 20 examples are counted."""
-    listed = rows(world.store, world.steps["losses"], order="-loss.after", where={"loss.after": (0.0, None)}, limit=50)
+    listed = rows(world.store, world.steps["losses"], order="-losses.after", where={"losses.after": (0.0, None)}, limit=50)
     assert listed.total == 23
     assert len({one.id for one in listed.rows}) == 20
     (found,) = show(world.store, "support-bot@v1").losses
@@ -57,7 +57,7 @@ def test_losses_are_no_ranking_and_no_evaluation(world: Seeded) -> None:
     assert {run.kind for run in page.training} == {"finetune", "evaluate"}
     assert all(str(world.steps["losses"]) != run.step.ref for run in page.training)
     columns = [column.key for column in rows(world.store, world.steps["losses"]).columns if column.stage == "losses"]
-    assert columns == ["loss.after", "loss.before", "loss.change", "loss.tokens"]
+    assert columns == ["losses.after", "losses.before", "losses.change", "losses.tokens"]
 
 
 def test_a_loss_that_cannot_be_read_leaves_the_page_standing(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_recipe_that_trains_measures_its_rows_with_the_engine_of_the_evaluatio
     assert found.examples > 3
     assert all(one.after > 0 and one.tokens > 0 for one in found.worst)
     assert trace(store, found.worst[0].id, within=ref).losses[0].after == pytest.approx(found.worst[0].after)
-    assert rows(store, found.ref, order="-loss.after").rows[0].id == found.worst[0].id
+    assert rows(store, found.ref, order="-losses.after").rows[0].id == found.worst[0].id
 
 
 def test_a_model_that_cannot_be_opened_is_a_note_and_not_the_end_of_the_run(tmp_path: Path) -> None:
