@@ -21,6 +21,7 @@ from schemas.method import Method
 from schemas.recipe import Bakeoff, Contender
 from tasks.bench import Bench, open_store
 from tasks.materialise import Work, materialise, planned
+from tasks.proxies import stopping
 from tasks.rank import rank_examples
 from tasks.select import select_examples
 from tasks.stage_task import stage_task
@@ -132,7 +133,7 @@ def trial(
         losses = [-s.sum_logprob / s.n_tokens if s.n_tokens else None for s in session.losses(goals)]
         return {"losses": losses, "train_loss": history[-1], "seconds": round(time.perf_counter() - started, 3)}
 
-    done = work.using.once(asked, make)
+    done = stopping(work.using.once, work.store)(asked, make)
     return Trial(
         label=label,
         seed=seed,

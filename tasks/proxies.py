@@ -98,7 +98,7 @@ def stopping(once: Once, store: Store) -> Once:
         def unless_stopped() -> Mapping[str, Any]:
             if asked := stop_asked(store.root):
                 raise Stopped(
-                    f"stopped between proxy runs, {asked}; finished runs are kept, run the same command again"
+                    f"stopped between two measurements, {asked}; finished ones are kept, run the same command again"
                 )
             return make()
 

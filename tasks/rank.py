@@ -1,5 +1,7 @@
 """Score a pool. Cutting it is another step, so that a new budget reuses an expensive ranking."""
 
+from dataclasses import replace
+
 import polars as pl
 
 from methods.rank import AnyRank
@@ -8,6 +10,7 @@ from schemas.examples import SCORES, conform
 from schemas.lineage import DatasetRef
 from tasks.bench import Bench
 from tasks.materialise import Work, materialise
+from tasks.proxies import stopping
 from tasks.stage_task import stage_task
 
 
@@ -19,7 +22,8 @@ def rank_examples(pool: DatasetRef, target: DatasetRef | None, method: AnyRank, 
     def compute(work: Work) -> None:
         rows = work.store.pool(pool)
         aim = work.store.pool(target) if target else None
-        scores = conform(method.rank(rows, target=aim, using=work.using, rng=work.rng), SCORES, f"rank/{method.name}")
+        tools = replace(work.using, once=stopping(work.using.once, work.store))
+        scores = conform(method.rank(rows, target=aim, using=tools, rng=work.rng), SCORES, f"rank/{method.name}")
         if scores.height != rows.height or scores["id"].n_unique() != rows.height:
             raise InvariantViolation(f"rank/{method.name} scored {scores.height} rows of a pool of {rows.height}")
         dense = rows.select("id").join(scores, on="id", how="left", maintain_order="left").drop("id")

@@ -14,11 +14,13 @@ from methods.select._budget import tokens_of
 from methods.select.k_center import KCenter
 from methods.select.quota import Quota
 from methods.select.top import Top
-from schemas.errors import RecipeError
+from schemas.errors import RecipeError, Stopped
 from schemas.lineage import DatasetRef
 from schemas.recipe import Bakeoff, Contender, load_recipe
+from storage.stopping import STOP_FILE
 from storage.store import Store
 from tasks.bakeoff import budgeted
+from tasks.events import Event, listening
 
 RECIPE = """
 name: try
@@ -96,6 +98,32 @@ def test_under_a_budget_in_tokens_what_is_long_gives_fewer_examples(recipe: Path
     for ref in manifest.summary["choices"].values():
         assert tokens_of(opened.pool(DatasetRef.parse(ref))).sum() <= 300
     assert bakeoff_text(manifest.summary).startswith("300 tokens each, 3 proxies each")
+
+
+def test_a_bakeoff_stops_between_two_measurements_and_goes_on_there(recipe: Path) -> None:
+    store = recipe.parent / "store"
+    recipe.write_text(
+        RECIPE.replace("{rank: {method: length}}", "{rank: {method: information-gain, labels: 48}}"), "utf-8"
+    )
+    loaded, seen = load_recipe(recipe), list[Event]()
+
+    def stop(event: Event) -> None:
+        seen.append(event)
+        if event.kind == "progress" and event.done == wanted:
+            (store / STOP_FILE).touch()
+
+    wanted = 24  # labels of the ranking, eight at a time
+    with pytest.raises(Stopped, match="stopped between two measurements"), listening(stop):
+        bakeoff.fn(loaded, store)
+    assert [e.done for e in seen if "one step on an example" in e.note] == [8, 16, 24]
+    (store / STOP_FILE).unlink()
+    wanted = 7  # proxies of the bake-off
+    with pytest.raises(Stopped, match="stopped between two measurements"), listening(stop):
+        bakeoff.fn(loaded, store)
+    (store / STOP_FILE).unlink()
+    wanted = -1
+    opened = Store.open(store)
+    assert opened.describe(opened.resolve(bakeoff.fn(loaded, store))).summary["winner"] != ""
 
 
 def test_what_a_bakeoff_lacks_is_told_at_once(recipe: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_queue_that_was_stopped_goes_on_where_it_was_and_ends_the_same(tmp_pat
         if event.kind == "progress" and event.stage == "mix" and event.done == 5:
             (stopped / STOP_FILE).touch()
 
-    with pytest.raises(Stopped, match="stopped between proxy runs"), listening(stop_after_five):
+    with pytest.raises(Stopped, match="stopped between two measurements"), listening(stop_after_five):
         mixed(pool, stopped)
     assert measurements(stopped) == 5
     with pytest.raises(Stopped):
