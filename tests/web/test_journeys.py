@@ -119,7 +119,7 @@ def test_a_bound_on_another_score_is_added_and_counted_live(page: Any, site: str
     page.get_by_label("bound on").select_option("ifd")
     page.get_by_role("button", name="Show rows").click()
     box = page.locator("figure.slider", has=page.locator("[data-bound='ifd']"))
-    box.get_by_label("from, as a number").fill("0.5")
+    box.get_by_label("ifd from", exact=True).fill("0.5")
     expect(page.locator("#says")).to_contain_text("ifd from 0.5: 27 rows would be")
     assert "rows lie outside" in box.locator("[data-bound]").inner_text()
     assert "min.ifd=0.5" in page.url
