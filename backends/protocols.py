@@ -70,7 +70,8 @@ class Reply:
     """What came back for one request. A failure is a value with a class, never an exception and never a default text.
 
     ``call`` is the 16-byte key under which the call is stored in the lineage; ``cost_usd`` is None when the price is
-    unknown, never 0; ``cached`` says that nothing was paid this time.
+    unknown, never 0; ``cached`` says that nothing was paid this time. ``doubtful``: refused by a server that has not
+    answered anything yet, so perhaps not for this request's own sake; such a failure is not kept.
     """
 
     text: str = ""
@@ -84,6 +85,7 @@ class Reply:
     failure: FailureClass | None = None
     message: str = ""
     model: str = ""  # the name under which a server says that it answered; empty where the engine is its own
+    doubtful: bool = field(default=False, compare=False)
 
     @property
     def ok(self) -> bool:

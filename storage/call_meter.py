@@ -100,7 +100,7 @@ class LedgerMeter:
             self.replies[key] = replace(reply, call=key)
             return None
         stored = self._record(key, position, reply)
-        kept = reply.failure is None or reply.failure in SETTLED_FAILURES
+        kept = reply.failure is None or (reply.failure in SETTLED_FAILURES and not reply.doubtful)
         durable = self._cache.put(stored if kept else None, self._settle(position, reply))
         if not kept:
             self.passing[key] = stored

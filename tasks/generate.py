@@ -3,7 +3,7 @@
 import polars as pl
 
 from methods.generate import AnyGenerate
-from schemas.errors import EmptyStage
+from schemas.errors import EmptyStage, EngineDown
 from schemas.examples import CREATED, EXAMPLES, REFUSED, conform
 from schemas.identity import created_id
 from schemas.lineage import DatasetRef
@@ -27,6 +27,7 @@ def generate_examples(
     def compute(work: Work) -> None:
         shown = work.store.pool(seeds)
         made = method.generate(shown, using=work.using, rng=work.rng)
+        stop_if_unanswered(method, made)
         write(work, name, method, seeds, shown, made, terms)
 
     made = materialise(
@@ -40,6 +41,19 @@ def generate_examples(
     if not bench.dry:
         refuse_if_empty(made, method, bench)
     return made
+
+
+def stop_if_unanswered(method: GenerateMethod, made: Generated) -> None:
+    """``EngineDown`` where no call was answered at all: nothing is kept that a rerun would take for the result."""
+    if made.examples.height or not made.refused.height or not made.refused["reason"].str.starts_with("call-").all():
+        return
+    told = made.refused.group_by("reason").agg(pl.len(), pl.col("evidence").drop_nulls().mode().first()).sort("len")
+    reason, count, evidence = told.row(-1)
+    said = pl.Series([evidence], dtype=pl.String).str.json_path_match("$.message")[0]
+    raise EngineDown(
+        f"{method.name}: none of {made.refused.height:,} candidates was answered ({reason} {count:,}"
+        f"{f': {said}' if said else ''}); mend the engine or its settings and run again"
+    )
 
 
 def refuse_if_empty(made: DatasetRef, method: GenerateMethod, bench: Bench) -> None:

@@ -50,13 +50,15 @@ def about_key(name: str | None) -> str:
     return f"check the key in the environment variable {name}"
 
 
-def about_models(known: list[str]) -> str:
+def about_models(wanted: str, known: list[str]) -> str:
     """What to do when a server does not have the model or the address; ``known`` are the models it says it has.
 
-    >>> about_models([]), about_models(["a", "b"])
-    ('check `model`, and `base_url`, which ends with /v1', 'it has a, b: correct `model`')
+    >>> about_models("c", ["a", "b"])
+    'it has a, b: correct `model`'
     """
     if not known:
         return "check `model`, and `base_url`, which ends with /v1"
+    if wanted in known:
+        return "it lists this model, so check `base_url`, which ends with /v1, and what the key may use"
     more = f" and {len(known) - 8:,} more" if len(known) > 8 else ""
     return f"it has {', '.join(name[:100] for name in known[:8])}{more}: correct `model`"

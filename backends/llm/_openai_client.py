@@ -85,6 +85,7 @@ class Client:
         self._chance = random.Random()  # jitter decides when, never what
         self._answered = False
         self._replied = False
+        self._refusals = 0
         self._last_answer = time.monotonic()
 
     async def close(self) -> None:
@@ -184,7 +185,7 @@ class Client:
         if outcome.status in (401, 403):
             help = about_key(self.settings.key_name)
         elif outcome.status == 404 or 300 <= outcome.status < 400:
-            help = about_models(await self._models())
+            help = about_models(self.settings.model, await self._models())
         run.end(EngineDown(f"{self.endpoint}: {self.clean(outcome.reply.message)}; {help} and run again"))
 
     def row(self, request: Request) -> Row:
@@ -194,7 +195,8 @@ class Client:
     async def finish(self, run: Run, i: int, row: Row) -> None:
         """Deliver the row's reply; its place is free when it is durable."""
         reply = row.final()
-        reply = replace(reply, text=self.clean(reply.text), message=self.clean(reply.message))
+        doubtful = reply.failure == "refused-by-server" and not self._has_replied
+        reply = replace(reply, text=self.clean(reply.text), message=self.clean(reply.message), doubtful=doubtful)
         durable = run.deliver(i, reply)
         if durable is not None:
             self.pace.held += 1
@@ -266,13 +268,14 @@ class Client:
         return self._replied or (self.second is not None and self.second._replied)
 
     def _doubt(self, run: Run, i: int, row: Row) -> None:
-        """Hold a refusal back; when nothing but refusals came the run ends, and none of them is stored as a row's own."""
+        """Hold a refusal back; when nothing but refusals came the run ends, and none of them is kept as a row's own."""
         run.doubt(i, row)
-        if len(run.doubted) >= _FIRST_REFUSALS:
+        self._refusals += 1
+        if self._refusals >= _FIRST_REFUSALS:
             said = self.clean(row.reply.message)
             run.end(
                 EngineDown(
-                    f"{self.endpoint} refused each of the first {len(run.doubted)} requests ({said}); "
+                    f"{self.endpoint} refused each of the first {self._refusals} requests ({said}); "
                     f"{about_refusals(said)} and run again"
                 )
             )
