@@ -154,7 +154,7 @@ def measure(folder: Path, times: int) -> dict[str, Any]:
         return lambda: trace(Store.open(folder), ids[int(rng.integers(ids.len()))].hex()[:digits])
 
     def page() -> Any:
-        figures._memory.clear()
+        figures.memory.clear()
         return show(Store.open(folder), "bench")
 
     clear = next(m.ref for m in reversed(steps) if m.ref.stage == "filter")

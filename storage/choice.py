@@ -155,7 +155,8 @@ def chosen(
     asked = _only(asked, np.flatnonzero(keep)) if not keep.all() else asked
     if text:
         assert asked.where is not None
-        found = search(reader, asked.where, text)
+        own = fate == "member" and reader.has(manifest.ref, "train") and asked.positions is not None
+        found = search(reader, asked.where, text, published=(manifest.ref, asked.positions) if own else None)  # type: ignore[arg-type]
         asked = _only(asked, np.flatnonzero(found.hits))
         asked.whole, asked.looked, asked.of_all = found.whole, found.seen, found.rows
     return _ordered(reader, asked, columns, order, limit)

@@ -3,8 +3,6 @@
 Versions are immutable, so each figure is worked out once per process and remembered.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.lineage import Manifest
+from storage.remembered import Memory
 from storage.seek import Reader, role_part
 from storage.views import Composition, Contamination, Histogram, MixtureRow, ModelUse, Money, PromptUse
 from storage.words import method_tag
@@ -22,23 +21,13 @@ Array = npt.NDArray[Any]
 
 BINS = 32
 
-_memory: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
-_lock = threading.Lock()
+#: Small figures by version: some thousands of them.
+memory = Memory(most_bytes=1 << 20)
 
 
 def remembered(reader: Reader, manifest: Manifest, what: str, work: Callable[[], T]) -> T:
-    """The value worked out once for this version; at most 2,000 values are kept."""
-    key = (str(reader.store.root), manifest.commit_id, what)
-    with _lock:
-        if key in _memory:
-            _memory.move_to_end(key)
-            return _memory[key]
-    value = work()
-    with _lock:
-        _memory[key] = value
-        while len(_memory) > 2000:
-            _memory.popitem(last=False)
-    return value
+    """The value worked out once for this version."""
+    return memory.of((str(reader.store.root), manifest.commit_id, what), work)
 
 
 def money_by_model(reader: Reader, manifest: Manifest) -> tuple[ModelUse, ...]:

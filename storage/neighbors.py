@@ -10,12 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from backends.embed.static import Static, StaticEngine
 from schemas.errors import MissingDataset
 from schemas.identity import digest16
-from schemas.lineage import DatasetRef
+from schemas.lineage import DatasetRef, Manifest
 from storage.call_keys import identity_text
 from storage.dense import Array, Places, places
 from storage.find import find_example, tag_of
@@ -74,21 +73,25 @@ def neighbors(store: Store, example: str, within: DatasetRef | str, *, count: in
         best = np.argsort(-likeness, kind="stable")[: count + 20]
         where = places(reader, ref)
         found: list[Neighbor] = []
-        for there, i in zip(_at(where, held.at[best]), best.tolist(), strict=True):
-            if there == (place.home, place.row) or len(found) >= count:
-                continue
-            (row,) = reader.examples([there], ("id", "source", "messages"))
-            if row["id"].hex() in [one.id for one in found]:
-                continue  # a repeat of a mixture
-            found.append(
-                Neighbor(
-                    id=row["id"].hex(),
-                    similarity=round(float(likeness[i]), 4),
-                    source=row["source"] or "",
-                    preview=preview(text_of(row["messages"]), 160),
-                    position=int(held.at[i]),
+        for start in range(0, len(best), count + 2):  # a few more than are shown: itself, and repeats of a mixture
+            some = best[start : start + count + 2]
+            there = _at(where, held.at[some])
+            rows_ = reader.examples(there, ("id", "source", "messages"))
+            for place_, row, i in zip(there, rows_, some.tolist(), strict=True):
+                again = any(row["id"].hex() == one.id for one in found)
+                if place_ == (place.home, place.row) or again or len(found) >= count:
+                    continue
+                found.append(
+                    Neighbor(
+                        id=row["id"].hex(),
+                        similarity=round(float(likeness[i]), 4),
+                        source=row["source"] or "",
+                        preview=preview(text_of(row["messages"]), 160),
+                        position=int(held.at[i]),
+                    )
                 )
-            )
+            if len(found) >= count:
+                break
     return Neighbors(
         id=place.id.hex(),
         within=str(ref),
@@ -139,10 +142,7 @@ def _vectors(reader: Reader, ref: DatasetRef) -> Vectors:
     key = (str(reader.store.root), manifest.commit_id, "vectors")
     held: dict[str, Any] | None = arrays.get(key)
     if held is None:
-        at = spread(manifest.counts.rows_out)
-        where = places(reader, ref).at(at)
-        frame = pl.DataFrame({"home": where.home, "row": where.row}).cast({"home": pl.UInt16, "row": pl.UInt32})
-        messages: list[Any] = reader.store.take(ref, frame)["messages"].to_list()
+        at, messages = _some_members(reader, manifest)
         found = _cached(reader, ref, messages)
         engine = _engine()
         rows_ = found[0] if found else engine.embed([text_of(one) for one in messages])
@@ -156,6 +156,26 @@ def _vectors(reader: Reader, ref: DatasetRef) -> Vectors:
         return _lookup(reader, cached[0], [_side(example["messages"], cached[1])])[0]
 
     return Vectors(held["at"], held["rows"], held["by"], own)
+
+
+def _some_members(reader: Reader, manifest: Manifest) -> tuple[Array, list[Any]]:
+    """Positions that are compared, and the conversations there.
+
+    A published copy lies in member order; of any other version the stretches are taken where its examples lie, because
+    neighbours of a shuffled order are everywhere, and each would cost a row group.
+    """
+    at = spread(manifest.counts.rows_out)
+    if reader.has(manifest.ref, "train"):
+        return at, reader.rows(manifest.ref, "train", at.tolist(), ("messages",))["messages"].to_list()
+    where = places(reader, manifest.ref)
+    lies = (where.home.astype(np.uint64) << np.uint64(32)) | where.row
+    if bool((lies[1:] < lies[:-1]).any()):
+        at = np.argsort(lies, kind="stable")[at]
+    some = where.at(at)
+    examples = reader.examples(
+        [(some.homes[h], int(r)) for h, r in zip(some.home, some.row, strict=True)], ("messages",)
+    )
+    return at, [example["messages"] for example in examples]
 
 
 def _cached(reader: Reader, ref: DatasetRef, messages: Sequence[Any]) -> tuple[Array, str, tuple[bytes, str]] | None:

@@ -21,15 +21,28 @@ class Memory:
         self._values: OrderedDict[tuple[Any, ...], tuple[int, Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._working: dict[tuple[Any, ...], threading.Lock] = {}
 
     def of(self, key: tuple[Any, ...], work: Callable[[], T]) -> T:
-        """The value worked out once; two threads that ask at the same time may both work, with the same result."""
+        """The value worked out once: who asks while another thread works waits for its result.
+
+        What works may ask for other keys, but no two kinds of values may need each other.
+        """
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key][1]
-        value = work()
-        self.keep(key, value)
+            turn = self._working.setdefault(key, threading.Lock())
+        with turn:
+            with self._lock:
+                if key in self._values:
+                    return self._values[key][1]
+            try:
+                value = work()
+                self.keep(key, value)
+            finally:
+                with self._lock:
+                    self._working.pop(key, None)
         return value
 
     def keep(self, key: tuple[Any, ...], value: Any) -> None:

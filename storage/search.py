@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from schemas.lineage import DatasetRef
-from storage.dense import Array, Places, examples_of
+from storage.dense import Array, Places
 from storage.remembered import arrays
 from storage.seek import Reader
 
@@ -36,36 +36,63 @@ class Found:
         return self.seen >= self.rows
 
 
-def search(reader: Reader, where: Places, text: str, *, seconds: float | None = SLICED) -> Found:
+def search(
+    reader: Reader,
+    where: Places,
+    text: str,
+    *,
+    seconds: float | None = SLICED,
+    published: tuple[DatasetRef, Array] | None = None,
+) -> Found:
     """Places whose examples hold ``text`` in any turn, letter case aside; at least one object is read each time.
 
     ``seconds`` None looks through everything, and without ``seconds`` a set of at most ``AT_ONCE`` is too.
+    ``published`` is a version with a copy of its own and the places' positions in it: then that copy is looked
+    through, which holds no row that the version left behind.
     """
-    if seconds == SLICED:
-        small = sum(examples_of(reader.manifest(ref)) for ref in _wanted(where)) <= AT_ONCE
-        seconds = None if small else SECONDS
-    until = None if seconds is None else time.monotonic() + seconds
-    table: dict[DatasetRef, Array] = {}
-    seen = rows = 0
-    fresh = 0
-    for ref in _wanted(where):
-        manifest = reader.manifest(ref)
-        hits = np.zeros(examples_of(manifest), dtype=bool)
-        start = 0
-        for number, part in enumerate(manifest.parts.get("examples", ())):
-            key = (str(reader.store.root), manifest.commit_id, "search", number, text)
+    looking = _Looking(reader, text, seconds)
+    if published is not None:
+        ref, positions = published
+        looking.plan([(ref, "train")])
+        return Found(looking.hits(ref, "train")[positions], looking.seen, looking.rows)
+    wanted = _wanted(where)
+    looking.plan([(ref, "examples") for ref in wanted])
+    table = {ref: looking.hits(ref, "examples") for ref in wanted}
+    return Found(where.gather(table, False), looking.seen, looking.rows)
+
+
+class _Looking:
+    """One request's look: what it may still take, what was seen."""
+
+    def __init__(self, reader: Reader, text: str, seconds: float | None) -> None:
+        self.reader = reader
+        self.text = text
+        self.seconds = seconds
+        self.until: float | None = None
+        self.seen = self.rows = self.fresh = 0
+
+    def plan(self, parts: Sequence[tuple[DatasetRef, str]]) -> None:
+        """Counts what is to be seen and starts the clock, if it is to be looked at."""
+        self.rows = sum(part.rows for ref, name in parts for part in self.reader.manifest(ref).parts.get(name, ()))
+        if self.seconds == SLICED:
+            self.seconds = None if self.rows <= AT_ONCE else SECONDS
+        self.until = None if self.seconds is None else time.monotonic() + self.seconds
+
+    def hits(self, ref: DatasetRef, name: str) -> Array:
+        """Whether each row of a part holds the text, as far as there was time; what was seen before counts."""
+        manifest = self.reader.manifest(ref)
+        found: list[Array] = [np.zeros(0, dtype=bool)]
+        for number, part in enumerate(manifest.parts.get(name, ())):
+            key = (str(self.reader.store.root), manifest.commit_id, "search", name, number, self.text)
             known = arrays.get(key)
-            if known is None and (not fresh or until is None or time.monotonic() < until):
-                known = _object(reader, ref, start, part.rows, text)
+            if known is None and (not self.fresh or self.until is None or time.monotonic() < self.until):
+                known = _object(self.reader.objects(ref, name)[number][0], part.rows, self.text)
                 arrays.keep(key, known)
-                fresh += 1
+                self.fresh += 1
             if known is not None:
-                hits[start : start + part.rows] = known
-                seen += part.rows
-            start += part.rows
-        rows += start
-        table[ref] = hits
-    return Found(where.gather(table, False), seen, rows)
+                self.seen += part.rows
+            found.append(known if known is not None else np.zeros(part.rows, dtype=bool))
+        return np.concatenate(found)
 
 
 def _wanted(where: Places) -> Sequence[DatasetRef]:
@@ -74,13 +101,12 @@ def _wanted(where: Places) -> Sequence[DatasetRef]:
     return [ref for number, ref in enumerate(where.homes) if number in present]
 
 
-def _object(reader: Reader, ref: DatasetRef, start: int, rows: int, text: str) -> Array:
+def _object(table: pl.LazyFrame, rows: int, text: str) -> Array:
     """One object's examples; every turn of both conversations counts."""
     wanted = _matcher(text)
-    scan = reader.scan(ref, "examples").slice(start, rows)
     hits = np.zeros(rows, dtype=bool)
     for name in ("messages", "worse"):
-        column = scan.select(pl.col(name)).collect()[name]
+        column = table.select(pl.col(name)).collect()[name]
         if column.null_count() == column.len():
             continue
         lengths = column.list.len().fill_null(0).to_numpy()

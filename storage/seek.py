@@ -74,24 +74,30 @@ class Reader:
         if not positions:
             empty = self.scan(ref, name).head(0)
             return (empty.select(columns) if columns else empty).collect()
-        frames: list[pl.DataFrame] = []
+        pieces: list[pl.LazyFrame] = []
         starts: dict[int, int] = {}
         offset = 0
         for start, count in _slices(sorted(set(positions))):
-            for table, first, rows in self._objects(ref, name):
+            for table, first, rows in self.objects(ref, name):
                 low, high = max(start, first), min(start + count, first + rows)
                 if low >= high:
                     continue
-                piece = table.slice(low - first, high - low)  # collected one by one: together, all would be read whole
-                frames.append((piece.select(columns) if columns else piece).collect())
-                starts.update({low + i: offset + i for i in range(frames[-1].height)})
-                offset += frames[-1].height
+                piece = table.slice(low - first, high - low)  # each on its own: in one frame, all would be read whole
+                pieces.append(piece.select(columns) if columns else piece)
+                starts.update({low + i: offset + i for i in range(high - low)})
+                offset += high - low
+        frames = pl.collect_all(pieces)
         missing = [position for position in positions if position not in starts]
         if missing:
             raise CorruptStore(f"{ref}: part {name} has no row {missing[0]}; run `provender verify {ref}`")
-        return pl.concat(frames)[[starts[position] for position in positions]]
+        together = pl.concat(frames)
+        if together.height != offset:
+            raise CorruptStore(
+                f"{ref}: part {name} has fewer rows than its manifest says; run `provender verify {ref}`"
+            )
+        return together[[starts[position] for position in positions]]
 
-    def _objects(self, ref: DatasetRef, name: str) -> list[tuple[pl.LazyFrame, int, int]]:
+    def objects(self, ref: DatasetRef, name: str) -> list[tuple[pl.LazyFrame, int, int]]:
         """The part's objects as tables of their own, each with the number of its first row and its rows."""
         if (ref, name) not in self._tables:
             found: list[tuple[pl.LazyFrame, int, int]] = []

@@ -3,6 +3,7 @@
 import logging
 import secrets
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,13 +18,10 @@ from starlette.routing import Route
 
 from schemas.errors import CorruptStore, MissingDataset, ProvenderError, UsageError
 from storage.benchmarks import shown_evidence
-from storage.dense import columns_of
 from storage.draw_losses import losses
 from storage.reading import ReadingStore
 from storage.report import environment, style
 from storage.sankey import sankey
-from storage.seek import Reader
-from storage.show import show
 from storage.words import named
 from web.frame import Frame
 from web.guard import Guard
@@ -47,6 +45,7 @@ from web.pieces import (
 from web.question_pages import QuestionPages
 from web.row_pages import RowPages
 from web.store_pages import StorePages
+from web.warming import first_things
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -57,8 +56,6 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
-#: Datasets whose figures are read as soon as the server stands.
-WARMED = 8
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -155,11 +152,11 @@ def create_app(
     ]
 
     def warmed() -> None:
-        """The figures of the newest datasets, before someone asks; what cannot be read shows on its page."""
-        for tag in sorted(frame.store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]:
+        for work in first_things(frame.store):
+            while patience.busy():
+                time.sleep(0.05)
             try:
-                show(frame.store, tag.ref)
-                columns_of(Reader(frame.store), tag.ref)
+                work()
             except (ProvenderError, OSError) as error:
                 logging.getLogger("provender").debug("not warmed: %s", error)
 

@@ -76,6 +76,11 @@ class Patience:
                 del self._going[key]
         return going.work.result()
 
+    def busy(self) -> bool:
+        """Whether a browser waits for a page: what is only made in advance should wait."""
+        with self._lock:
+            return any(not going.work.done() for going in self._going.values())
+
     def close(self) -> None:
         """Nothing further is begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
