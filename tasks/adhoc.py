@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from schemas.errors import MissingSource, StoreError
+from schemas.errors import BadName, MissingSource, StoreError
 from schemas.lineage import DatasetRef
 from schemas.recipe import BackendChoices, Budget
 from schemas.sources import SourceSpec
@@ -25,6 +25,8 @@ def taken_in(text: str, bench: Bench, source: SourceSpec | None = None) -> Datas
     if source is None and not path.exists() and not text.startswith("hub:"):
         try:
             return store.resolve(text)
+        except BadName:
+            raise MissingSource(f"there is no file or folder {text!r}, and a dataset cannot have that name") from None
         except StoreError as error:
             raise MissingSource(f"{error}; and there is no file {text!r}") from None
     return ingest(source_name(path), source or SourceSpec(path=text), bench)

@@ -11,7 +11,7 @@ import pytest
 from flows.curate import curate
 from methods.streamed import Batches, Streamed
 from methods.verdicts import keep_or_reject
-from schemas.errors import EmptyStage, InvariantViolation
+from schemas.errors import EmptyStage, InvariantViolation, MissingSource
 from schemas.examples import VERDICTS, conform
 from schemas.lineage import Manifest, Rule
 from schemas.method import DedupMethod, Using
@@ -96,3 +96,11 @@ def test_a_stream_that_keeps_nothing_is_refused_with_its_reasons(
     pool = taken_in(str(rows_file(tmp_path)), bench)
     with pytest.raises(EmptyStage, match=r"kept none of 60 examples \(old 57, new 3\)"):
         dedup_examples(pool, RejectsAll(), bench)
+
+
+def test_a_file_that_is_not_there_is_called_one(tmp_path: Path) -> None:
+    bench = adhoc_bench(tmp_path / "store", BackendChoices())
+    with pytest.raises(MissingSource, match=r"there is no file or folder '.*/My Rows\.jsonl'"):
+        taken_in(str(tmp_path / "My Rows.jsonl"), bench)
+    with pytest.raises(MissingSource, match="and there is no file 'rows'"):
+        taken_in("rows", bench)
