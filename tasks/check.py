@@ -58,6 +58,12 @@ def looks(recipe: Recipe, place: str) -> list[str]:
             notes.append(f"{path}: {backend.backend}")
         except ProvenderError as error:
             mistakes.append(f"{path}: {error}")
+    if recipe.evaluate and recipe.evaluate.harness:
+        try:
+            told = recipe.evaluate.harness.identity()
+            notes.append(f"evaluate.harness: lm-evaluation-harness {told['lm_eval']}, {len(told['tasks'])} tasks")
+        except ProvenderError as error:
+            mistakes.append(f"evaluate.harness: {error}")
     mistakes += _unpriced(recipe)
     if recipe.finetune and recipe.finetune.trigger == "deployment" and "/" not in recipe.finetune.deployment:
         mistakes.append(f"finetune.deployment: {recipe.finetune.deployment!r} is not of the form flow/deployment")
