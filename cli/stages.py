@@ -185,8 +185,15 @@ def evaluate(
 
     start = {"target": target, "metrics": list(metric), "harness": {"tasks": list(harness)} if harness else None}
     how = build(Evaluation, start, set_, "evaluate")
-    finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(None, None, judge),
-           rng_seed=rng_seed)  # fmt: skip
+    ref = finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(None, None, judge),
+                 rng_seed=rng_seed)  # fmt: skip
+    if not as_json:
+        from cli.render import training_text
+        from schemas.lineage import DatasetRef
+        from storage.store import Store
+        from storage.training import training_of
+
+        say(training_text(training_of(Store.open(store).describe(DatasetRef.parse(ref)))))
 
 
 def export(
