@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
+from cli.paint import tell
 
 Dataset = Annotated[str, typer.Argument(help="A tag (demo, demo@v2) or a ref (filter@0123…).", show_default=False)]
 
@@ -28,7 +29,7 @@ def show(dataset: Dataset, store: StoreOption = DEFAULT_STORE, as_json: JsonOpti
     from storage.store import Store
 
     page = page_of(Store.open(store, create=False), dataset)
-    out_json(page) if as_json else out(render.show_text(page))
+    out_json(page) if as_json else tell(render.show_text(page))
 
 
 def trace(
@@ -43,7 +44,7 @@ def trace(
     from storage.trace import trace as trace_of
 
     found = trace_of(Store.open(store, create=False), example, within=within)
-    out_json(found) if as_json else out(render.trace_text(found))
+    out_json(found) if as_json else tell(render.trace_text(found))
 
 
 def lineage(
@@ -71,8 +72,10 @@ def lineage(
     graph = graph if whole or as_json else collapsed(graph)
     if as_json:
         out_json(graph)
+    elif dot or mermaid:
+        out(draw.lineage_dot(graph) if dot else draw.lineage_mermaid(graph))
     else:
-        out(draw.lineage_dot(graph) if dot else draw.lineage_mermaid(graph) if mermaid else draw.lineage_text(graph))
+        tell(draw.lineage_text(graph))
 
 
 def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
@@ -82,7 +85,7 @@ def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as
     from storage.store import Store
 
     found = diff_of(Store.open(store, create=False), before, after)
-    out_json(found) if as_json else out(render.diff_text(found))
+    out_json(found) if as_json else tell(render.diff_text(found))
 
 
 def query(

@@ -6,9 +6,8 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from cli.console import safe
+from cli.paint import width as columns
 from storage.words import counted
-
-WIDTH = 120
 
 
 def line(text: str) -> str:
@@ -31,12 +30,14 @@ def table(
     right: Sequence[int] = (),
     *,
     whole: Sequence[int] = (),
-    width: int = WIDTH,
+    width: int | None = None,
 ) -> str:
     """Aligned columns; ``right`` names those that hold figures.
 
-    The widest column gives way when the width is short, but never one of ``whole``: what a person types again.
+    The widest column gives way when the width (that of the terminal, if none is given) is short, but never one of
+    ``whole``: what a person types again.
     """
+    width = columns() if width is None else width
     cells = [[line(str(cell)) if cell is not None else "" for cell in row] for row in rows]
     sizes = [max([cell_len(name), *(cell_len(row[i]) for row in cells)]) for i, name in enumerate(head)]
     gives = [i for i in range(len(sizes)) if i not in whole and i not in right]

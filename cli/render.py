@@ -6,6 +6,7 @@ from typing import Any
 
 from cli.costs import costs, span_of
 from cli.graph import lineage_dot, lineage_mermaid, lineage_text
+from cli.paint import narrow
 from cli.plain import block, line, table
 from cli.row_losses import version_losses
 from cli.trace_text import trace_text
@@ -57,7 +58,7 @@ def table_text(answer: Answer) -> str:
     figures = [
         i for i in range(len(answer.columns)) if rows and all(isinstance(r[i], int | float) for r in answer.rows)
     ]
-    told = table(answer.columns, rows, figures)
+    told = table(answer.columns, rows, figures, whole=[i for i, name in enumerate(answer.columns) if name == "id"])
     return told + (f"\n… more than {len(rows):,} rows; --rows raises the limit" if answer.more else "")
 
 
@@ -97,14 +98,15 @@ def show_text(page: VersionPage) -> str:
     rows = [
         (
             step_name(row.step.stage, row.step.method),
-            bar(row, most),
+            bar(row, most, 12 if narrow() else 24),
             number(row.rows_out),
             change_words(row),
-            row.step.ref[-16:],
+            *(() if narrow() else (row.step.ref[-16:],)),
         )
         for row in page.funnel
     ]
-    told += [table(("step", "rows", "out", "what happened", "fingerprint"), rows, (2,), whole=(1, 4)), ""]
+    head = ("step", "rows", "out", "what happened", "fingerprint")[: 4 if narrow() else 5]
+    told += [table(head, rows, (2,), whole=(1, 4)), ""]
     if page.reasons:
         reasons = [
             (
@@ -185,15 +187,23 @@ def bar(row: FunnelRow, most: int, width: int = 24) -> str:
 
 
 def histogram_text(one: Histogram) -> str:
-    """A histogram as one line of blocks, with its thresholds."""
+    """A histogram as one line of blocks, with a stroke where each threshold stands."""
     heights = [kept + dropped for kept, dropped in zip(one.kept, one.dropped, strict=True)]
     most = max(heights) or 1
-    picture = "".join(_BLOCKS[max(1, round(h / most * 8)) if h else 0] for h in heights)
+    blocks = [_BLOCKS[max(1, round(h / most * 8)) if h else 0] for h in heights]
+    low, high = one.edges[0], one.edges[-1]
+    for _, threshold, _ in sorted(one.rules, key=lambda rule: -rule[1]):
+        if low <= threshold <= high:
+            blocks.insert(round((threshold - low) / ((high - low) or 1) * len(heights)), "│")
+    what = line(f"{one.stage} {one.method} {one.name}")
+    room = 20 if narrow() else 34
+    left, right = number(low, 3), number(high, 3)
+    told = f"{what if len(what) <= room else what[: room - 1] + '…':<{room}} {left:>8} {''.join(blocks)} {right}"
+    if narrow():
+        drawn = ", ".join(f"{'≥' if way == 'keep-above' else '≤'} {number(cut)}" for _, cut, way in one.rules)
+        return told + (f"  {drawn}" if drawn else "")
     drawn = ", ".join(_threshold(threshold, direction) for _, threshold, direction in one.rules)
-    what = f"{one.stage} {one.method} {one.name}"
-    return f"{line(what):<34.34} {number(one.edges[0], 3):>7} {picture} {number(one.edges[-1], 3)}" + (
-        f"   {drawn} stays" if drawn else ""
-    )
+    return told + (f"   {drawn} stays" if drawn else "")
 
 
 def result_lines(evaluation: Sequence[Mapping[str, Any]]) -> list[str]:
