@@ -90,16 +90,22 @@ def rank(
 
 def select(
     pool: Input,
-    keep_examples: Annotated[int, typer.Option("--keep-examples", min=1, help="Budget in examples.")],
-    by: Annotated[str, typer.Option("--by", help="The ranking method.")] = "uniform",
+    keep_examples: Annotated[int | None, typer.Option("--keep-examples", min=1, help="Budget in examples.")] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option("--budget-tokens", min=1, help="Budget in tokens, estimated, instead.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="The ranking method; `--set` is for its fields.")] = "uniform",
+    cut: Annotated[str, typer.Option("--cut", help="The select method, such as k-center, which needs no ranking.")] = "top",
     set_: Fields = [], target: str | None = None, tag: Tag = None, llm: LLM = None, embed: Embed = None,
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Rank a pool and keep its top within a budget; the ranking is reused by the next budget."""
+    """Rank a pool and keep what a method chooses within a budget; the ranking is reused by the next budget."""
     from flows.select_examples import select as flow
 
-    ranking, cut = method_of("rank", by, set_), method_of("select", "top", [f"keep_examples={keep_examples}"])
-    finish(flow, without_prefect, as_json, store, pool=pool, rank=ranking, cut=cut, target=target, tag=tag,
+    budget = {"keep_examples": keep_examples, "budget_tokens": budget_tokens}
+    how = method_of("select", cut, [f"{name}={value}" for name, value in budget.items() if value is not None])
+    ranking = method_of("rank", by, set_) if how.ranked else None
+    finish(flow, without_prefect, as_json, store, pool=pool, rank=ranking, cut=how, target=target, tag=tag,
             backends=backends_of(llm, embed), rng_seed=rng_seed)  # fmt: skip
 
 
