@@ -86,6 +86,7 @@ class Client:
         self._answered = False
         self._replied = False
         self._refusals = 0
+        self.scores = False  # it has scored a text
         self._last_answer = time.monotonic()
 
     async def close(self) -> None:

@@ -12,10 +12,12 @@ from schemas.errors import CannotScore
 
 #: Scorings begun at once; the client's own pace decides how many are in flight.
 _AT_ONCE = 256
+#: So many scorings of a list, all refused by a server that never scored, are not the texts' own fault.
+_CERTAIN = 3
 
 
 async def score(client: Client, config: Any, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-    """One scoring per request, in order."""
+    """One scoring per request, in order. Raises ``CannotScore`` where the server shows that it cannot do it at all."""
     scorer = _VLLM(client, config) if config.scoring == "vllm" else _Echo(client, config)
     places = asyncio.Semaphore(_AT_ONCE)
 
@@ -24,27 +26,48 @@ async def score(client: Client, config: Any, requests: Sequence[ScoreRequest]) -
             return await scorer.score(request)
 
     await scorer.prepare()
-    return list(await asyncio.gather(*(one(request) for request in requests)))
+    results = list(await asyncio.gather(*(one(request) for request in requests)))
+    client.scores |= any(result.failure is None for result in results)
+    if not client.scores and (scorer.blank == len(results) or scorer.refused == len(results) >= _CERTAIN):
+        raise CannotScore(
+            f"{client.endpoint} does not score a given text as `scoring: {config.scoring}` expects ({scorer.said}); "
+            "score with the transformers backend, or set the other `scoring` if that is how this server does it"
+        )
+    return results
 
 
 class _Asker:
     def __init__(self, client: Client, config: Any) -> None:
         self.client, self.config = client, config
         self.run = Run((), None)
+        self.blank = self.refused = 0  # answers without log-probabilities, and refusals
+        self.said = ""
 
     async def prepare(self) -> None:
         """Whatever is asked once."""
 
-    async def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any] | TokenLogprobs:
-        """A JSON object from the server, or the failure of this row. Raises what ends the run."""
+    async def ask(self, path: str, body: dict[str, Any], *, may_lack: bool = False) -> dict[str, Any] | TokenLogprobs:
+        """A JSON object from the server, or the failure of this row. Raises what ends the run.
+
+        With ``may_lack`` an address that the server does not have is a failure like others.
+        """
         outcome, _ = await self.client.ask(path, body, json_object, self.run)
-        if outcome.kind == "fatal":
+        if outcome.kind == "terminal" and outcome.status >= 400:
+            self.refused += 1
+            self.said = self.client.clean(outcome.reply.message)
+        if outcome.kind == "fatal" and not (may_lack and outcome.status == 404):
             await self.client.end(self.run, outcome)
         if self.run.fatal is not None:
             raise self.run.fatal
         if outcome.body is None:
             return TokenLogprobs(failure=outcome.reply.failure or "undecodable")
         return outcome.body
+
+    def without(self) -> TokenLogprobs:
+        """The server answered, but without what was asked for."""
+        self.blank += 1
+        self.said = "its answer holds no log-probabilities of the prompt"
+        return TokenLogprobs(failure="undecodable")
 
     def clean(self, text: str) -> str:
         """A user's text as it is sent."""
@@ -67,7 +90,8 @@ class _VLLM(_Asker):
         known = [ids for ids in (opened, closed, said, started) if isinstance(ids, TokenLogprobs)]
         if known:
             raise CannotScore(
-                f"model {self.config.model} has no /tokenize as vLLM has it ({known[0].failure}); set `scoring: none`"
+                f"{self.client.endpoint} has no /tokenize as vLLM has it ({known[0].failure}), so `scoring: vllm` is not for "
+                "it; set `scoring: echo` if it can do that, or score with the transformers backend"
             )
         tail = closed[len(opened) + len(said) :]  # type: ignore[index]
         if closed[: len(opened) + len(said)] != [*opened, *said] or not tail:  # type: ignore[index, misc]
@@ -98,12 +122,12 @@ class _VLLM(_Asker):
             rows = got["choices"][0]["prompt_logprobs"][len(prompt) :]
             values = tuple(float(row[str(i)]["logprob"]) for row, i in zip(rows, completion[:room], strict=True))
         except (KeyError, IndexError, TypeError, ValueError):
-            return TokenLogprobs(failure="undecodable")
+            return self.without()
         return TokenLogprobs(values, truncated=len(completion) > room, prompt_tokens=len(prompt))
 
     async def _ids(self, **what: Any) -> list[int] | TokenLogprobs:
         root = self.client.settings.base_url.removesuffix("/v1")
-        got = await self.ask(f"{root}/tokenize", {"model": self.config.model, **what})
+        got = await self.ask(f"{root}/tokenize", {"model": self.config.model, **what}, may_lack=True)
         if isinstance(got, TokenLogprobs):
             return got
         tokens = got.get("tokens")
@@ -134,7 +158,7 @@ class _Echo(_Asker):
                 if end > len(prompt) and value is not None  # a first token has nothing before it
             )
         except (KeyError, IndexError, TypeError, ValueError):
-            return TokenLogprobs(failure="undecodable")
+            return self.without()
         return TokenLogprobs(values, prompt_tokens=len(pairs) - len(values))
 
     def _rendered(self, messages: Sequence[Turn]) -> str:

@@ -36,7 +36,8 @@ def scored(
     ``llm`` scores instead of the student; ``tail`` adds ``tail_logprob``, the mean over that share of least likely tokens.
 
     A request with nothing to score, and one the engine could not score, is ``failed`` with null sums. Raises
-    ``BudgetExceeded`` when the budget refused one, and ``EngineDown`` when all of five or more failed in passing.
+    ``BudgetExceeded`` when the budget refused one, and ``EngineDown`` when all of five or more failed: a ranking
+    without a single score would be one by chance.
     """
     engine = llm or using.student
     distinct = list(dict.fromkeys(request for request in requests if request.completion))
@@ -51,8 +52,10 @@ def scored(
     classes = [reply.failure for reply in found.values()]
     if "over-budget" in classes:
         raise BudgetExceeded(f"the budget refused to score {note}; raise it and run again")
-    if len(classes) >= 5 and PASSING.issuperset(filter(None, classes)) and None not in classes:
-        raise EngineDown(f"all {len(classes)} scorings of {note} failed; bring the engine back and run again")
+    if len(classes) >= 5 and None not in classes:
+        named = ", ".join(sorted({str(one) for one in classes}))
+        help = "bring the engine back" if PASSING.issuperset(classes) else "take a model that can read these texts"
+        raise EngineDown(f"all {len(classes)} scorings of {note} failed ({named}); {help} and run again")
     nothing = TokenLogprobs(failure="empty")
     replies = [found.get(request, nothing) for request in requests]
     bad = [reply.failure is not None or not reply.n_tokens for reply in replies]

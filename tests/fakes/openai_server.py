@@ -51,6 +51,7 @@ class Faults:
     stall_after: int | None = None  # from this request on nothing is answered
     reply_tokens: tuple[float, float] | None = None  # completion tokens are lognormal: median, sigma of the logarithm
     cached_tokens: int = 0  # so many prompt tokens count as found in the server's cache
+    scores: bool = True  # else there is no /tokenize, and echo is not heeded
     json_always: bool = False  # replies are JSON even where no response_format asks for it
     batch_seconds: float = 0.02  # how long a batch takes
     batch_expires_after: int | None = None  # a batch expires after so many answers
@@ -191,6 +192,8 @@ class FakeServer:
             body = json.loads(raw)
         except ValueError:
             return await _send(writer, 400, {"error": {"message": "not JSON"}})
+        if path == "/tokenize" and not self.faults.scores:
+            return await _send(writer, 404, {"detail": "Not Found"})
         if path == "/tokenize":
             return await _send(writer, 200, {"tokens": fake_ids(body), "max_model_len": 64})
         if path == "/v1/embeddings":
@@ -319,7 +322,7 @@ class FakeServer:
         if "prompt_logprobs" in body:
             ids = body["prompt"]
             choice["prompt_logprobs"] = [None, *({str(i): {"logprob": logprob_of(i)}} for i in ids[1:])]
-        if body.get("echo"):
+        if body.get("echo") and self.faults.scores:
             words = body["prompt"].split(" ")
             offsets = [sum(len(word) + 1 for word in words[:i]) for i in range(len(words))]
             values = [None, *(-0.5 * len(word) for word in words[1:])]

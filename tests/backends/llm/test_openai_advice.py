@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from backends.llm.openai import OpenAI
-from backends.protocols import Reply, Request
-from schemas.errors import EngineDown
+from backends.protocols import Reply, Request, ScoreRequest
+from schemas.errors import CannotScore, EngineDown
 from storage.calls import CachedLLM, CallCache
 from tests.fakes.openai_server import FakeServer, Faults
 
@@ -112,3 +112,35 @@ def test_refusals_in_doubt_do_not_hold_the_budget_back(tmp_path: Path) -> None:
     assert server.counters()["requests"] == 10
     assert budget.spent().calls == 10
     cache.close()
+
+
+def scorings(server: FakeServer, texts: list[str], how: str) -> list[str | None]:
+    engine = OpenAI(model="fake", base_url=server.url, scoring=how).open()
+    try:
+        return [one.failure for one in engine.logprobs([ScoreRequest(text) for text in texts])]
+    finally:
+        engine.close()
+
+
+def test_a_server_that_does_not_heed_echo_cannot_score() -> None:
+    with (
+        FakeServer(Faults(latency=QUICK, scores=False)) as server,
+        pytest.raises(CannotScore, match=r"`scoring: echo` expects \(its answer holds no log-probabilities"),
+    ):
+        scorings(server, ["one text"], "echo")
+
+
+def test_a_server_without_tokenize_cannot_score_as_vllm_does() -> None:
+    with (
+        FakeServer(Faults(latency=QUICK, scores=False)) as server,
+        pytest.raises(CannotScore, match=r"has no /tokenize as vLLM has it.*set `scoring: echo`"),
+    ):
+        scorings(server, ["one text"], "vllm")
+
+
+def test_a_server_that_refuses_every_scoring_cannot_score_and_one_refused_text_is_a_row() -> None:
+    with FakeServer(Faults(latency=QUICK, poison="bad")) as server:
+        with pytest.raises(CannotScore, match=r"400: this model's maximum context length is exceeded"):
+            scorings(server, ["bad 1", "bad 2", "bad 3"], "echo")
+        assert scorings(server, ["bad 1"], "echo") == ["refused-by-server"]
+        assert scorings(server, ["bad 1", "bad 2", "bad 3", "good one"], "echo") == ["refused-by-server"] * 3 + [None]
