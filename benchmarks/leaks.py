@@ -22,7 +22,6 @@ import psutil
 from backends.llm.openai import OpenAI
 from backends.llm.scripted import Scripted
 from backends.protocols import Request, Sampling
-from benchmarks._kept import Kept
 from benchmarks._server import Server
 from storage.calls import CachedLLM, CallCache
 
@@ -93,32 +92,21 @@ def watched(name: str, engine: Any, count: int, turns: Turns) -> None:
     )
 
 
-def scripted(count: int) -> None:
-    """Replies from a script, in this process."""
-    watched("scripted", Scripted(default="yes, certainly").open(), count)
-
-
-def over_http(count: int) -> None:
-    """Replies from a local server."""
-    with Server(latency=[0.001, 0.002]) as server:
-        engine = OpenAI(model="fake", base_url=server.url, concurrency=64).open()
-        watched("http", engine, count)
-        engine.close()
-
-
 def main() -> None:
     """Scripted, then over HTTP."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scripted", type=int, default=60_000)
+    parser.add_argument("--scripted", type=int, default=200_000)
     parser.add_argument("--http", type=int, default=20_000)
     parser.add_argument("--lock", type=Path, help="take turns with others who hold this file's lock")
-    parser.add_argument("--work", type=Path, help="keep what is done here, and go on from it")
     given = parser.parse_args()
-    kept = Kept(given.work)
+    turns = Turns(given.lock)
     if given.scripted:
-        kept.part(f"scripted {given.scripted}", lambda: scripted(given.scripted))
+        watched("scripted", Scripted(default="yes, certainly").open(), given.scripted, turns)
     if given.http:
-        kept.part(f"http {given.http}", lambda: over_http(given.http))
+        with Server(latency=[0.001, 0.002]) as server:
+            engine = OpenAI(model="fake", base_url=server.url, concurrency=64).open()
+            watched("http", engine, given.http, turns)
+            engine.close()
 
 
 if __name__ == "__main__":
