@@ -10,7 +10,8 @@ from schemas.identity import fingerprint
 from schemas.lineage import DatasetRef
 from schemas.recipe import Evaluation
 from storage.measured import Measured
-from tasks.bench import Bench
+from storage.model_card import note_evaluations
+from tasks.bench import Bench, open_store
 from tasks.evaluate import evaluate_model, weights_of
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
@@ -21,12 +22,15 @@ VERSION = 1
 def evaluate_trained(
     model: DatasetRef, sources: Mapping[str, DatasetRef], how: Evaluation, bench: Bench
 ) -> list[DatasetRef]:
-    """Every evaluation that a recipe's section asks for, in order."""
+    """Every evaluation that a recipe's section asks for, in order; the model's card tells them too."""
     done: list[DatasetRef] = []
     if how.target is not None and how.metrics:
         done.append(evaluate_model(model, sources[how.target], how, bench))
     if how.harness is not None:
         done.append(evaluate_harness(model, how.harness, bench))
+    if not bench.dry:
+        store = open_store(bench)
+        note_evaluations(store, model, weights_of(store, model).folder)
     return done
 
 

@@ -11,8 +11,10 @@ from schemas.errors import RecipeError
 from schemas.lineage import Manifest
 from schemas.recipe import Recipe, load_recipe
 from storage.card import card
+from storage.model_card import note_evaluations
 from storage.show import show
 from storage.store import Store
+from tasks.check import looks
 from tasks.events import Event, listening
 from tasks.leaderboard import leaderboard
 from tests.tasks.fakes_recipe import recipe
@@ -135,6 +137,19 @@ def test_figures_and_their_caveats_reach_the_board_the_card_and_the_page(done: t
     assert "stayed with the place" in text
 
 
+def test_the_model_s_own_card_tells_its_evaluations_once(done: tuple[Path, Store, str]) -> None:
+    _, store, _ = done
+    model = next(m.ref for m in store.versions() if m.ref.stage == "finetune")
+    folder = store.root / "models" / str(model).replace("@", "-")
+    text = (folder / "README.md").read_text("utf-8")
+    assert text.count("## Evaluation") == 1
+    assert "| quiz/acc | 3 |" in text
+    assert "stayed with the place" in text
+    assert "## Load it" in text, "the trainer's own words stay"
+    assert note_evaluations(store, model, folder) is False, "nothing new to tell"
+    assert (folder / "README.md").read_text("utf-8") == text
+
+
 def test_a_rerun_computes_nothing(done: tuple[Path, Store, str]) -> None:
     folder, _, ref = done
     events: list[Event] = []
@@ -168,6 +183,14 @@ def test_a_slice_is_a_field_s_plain_name(tmp_path: Path) -> None:
         recipe(tmp_path, evaluate={"target": "held-out", "slices": ["a'][0]"]})
     with pytest.raises(ValueError, match="sliced by anyway"):
         recipe(tmp_path, evaluate={"target": "held-out", "slices": ["source"]})
+
+
+def test_check_names_a_task_file_that_is_not_there(tmp_path: Path) -> None:
+    if importlib.util.find_spec("lm_eval") is None:
+        pytest.skip("needs the extra `eval`")
+    asked = {"harness": {"tasks": [str(tmp_path / "none.yaml")]}}
+    with pytest.raises(RecipeError, match=r"evaluate\.harness: .*none\.yaml cannot be read"):
+        looks(recipe(tmp_path, evaluate=asked), "recipe.yaml")
 
 
 def test_an_evaluation_of_nothing_is_a_mistake(tmp_path: Path) -> None:
