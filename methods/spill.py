@@ -1,5 +1,6 @@
 """Arrays that outgrow memory: above a bound they live in an unnamed temporary file, which vanishes with the process."""
 
+import mmap
 import tempfile
 import weakref
 from typing import IO
@@ -73,6 +74,16 @@ class Columns:
             return self._array[number]
         self._file.seek(number * self.rows * 8)
         return np.frombuffer(self._file.read(self.rows * 8), dtype=np.uint64)
+
+
+def let_go(array: np.ndarray) -> None:
+    """Let go of the memory that an array in a file takes (`Growing.whole`); it is read again where it is looked at.
+
+    Nothing happens to an array in memory, or where the system has no such call.
+    """
+    pages = array.base if isinstance(array, np.memmap) else None
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _file_of(owner: object) -> IO[bytes]:

@@ -10,7 +10,7 @@ from methods.dedup._near_pairs import jaccard
 from methods.keyed import mix64
 from methods.parallel import in_order
 from methods.shingles import Sets, Unit, shingles
-from methods.spill import Growing
+from methods.spill import Growing, let_go
 
 _ROWS = 4096  # of a pool worked on at once
 
@@ -54,7 +54,9 @@ class RowSets:
 
     def similarity(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Jaccard similarity of pairs of rows, float64."""
-        return jaccard(self.hashes, self.first, self.size, one, other)
+        found = jaccard(self.hashes, self.first, self.size, one, other)
+        let_go(self.hashes)
+        return found
 
     def equal(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Whether the sets of pairs of rows are the same, element by element, bool."""

@@ -14,7 +14,7 @@ from methods.dedup._row_sets import Distinct, RowSets, distinct_sets
 from methods.minhash import Affine61, OddMultipliers, Permutations, band_keys, best_bands, signature_blocks
 from methods.parallel import in_order
 from methods.shingles import Unit
-from methods.spill import Columns
+from methods.spill import Columns, let_go
 from methods.streamed import Batches, Streamed
 from schemas.lineage import Rule
 from schemas.method import Progress, Using
@@ -152,6 +152,8 @@ def _keys(
 
     for start, values in in_order(signed, range(0, len(row), _SETS)):
         keys.put(start, values)
+        if start % (64 * _SETS) == 0:
+            let_go(sets.hashes)
         told(start + values.shape[1])
     return keys
 

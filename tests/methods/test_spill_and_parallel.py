@@ -1,13 +1,15 @@
 """Arrays in memory and in a file hold the same; threads keep the order and do not run ahead."""
 
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from methods.parallel import cores, in_order
-from methods.spill import Columns, Growing
+from methods.spill import Columns, Growing, let_go
 
 
 @pytest.mark.parametrize("in_memory", [0, 40, 10**6], ids=["file", "file later", "memory"])
@@ -17,6 +19,24 @@ def test_what_is_appended_is_there(in_memory: int):
         growing.append(np.array(piece, dtype=np.uint32))
     assert len(growing) == 24
     assert growing.whole().tolist() == [1, 2, 3, *[4] * 20, 5]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts resident pages as Linux does")
+def test_what_was_let_go_takes_no_memory_and_is_read_again():
+    growing = Growing(np.uint32, 0)
+    growing.append(np.arange(10**7, dtype=np.uint32))
+    whole = growing.whole()
+
+    def of_files() -> int:
+        """Resident pages of files, in bytes."""
+        return int(re.findall(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[0]) << 10
+
+    total = int(whole.sum(dtype=np.uint64))
+    before = of_files()
+    let_go(whole)
+    assert before - of_files() > 30 * 10**6, "of 40 MB"
+    assert int(whole.sum(dtype=np.uint64)) == total == 10**7 * (10**7 - 1) // 2
+    let_go(np.arange(3))
 
 
 def test_nothing_appended_is_empty():
