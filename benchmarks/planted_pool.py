@@ -23,6 +23,7 @@ from backends.tune.torch_loop import TorchTuner
 from methods.prompts import question
 from methods.rank import AnyRank
 from methods.rank.dsir import Dsir
+from methods.rank.multistage import Multistage
 from methods.rank.rds_plus import RdsPlus
 from methods.select import AnySelect
 from schemas.errors import ProvenderError
@@ -149,6 +150,7 @@ def contenders(
     for kind in _members(AnyRank):
         if kind.needs <= OFFLINE:
             found.append((_tag(kind), ranked(kind())))
+    found.append(("multistage, training", ranked(Multistage(form="training", window=64))))
     found.append(("dsir, per token", ranked(Dsir(per_token=True, smoothing=1, resample=False))))
     for kind in _members(AnySelect):
         if kind.needs <= OFFLINE and _tag(kind) not in ("top", "quota"):  # these two are the cut itself
