@@ -13,7 +13,7 @@ from methods.conversation import as_turns, teaches
 from methods.pairwise import POINTS, Pair, Said, both_orders, length_figures, said_of, same_family, tally, verdict
 from methods.prompted import Prompted
 from methods.sampling import Draw, calls_of, sample
-from methods.stats import Interval
+from methods.stats import Interval, wilson
 from schemas.examples import prompt_text
 from schemas.method import TOKENS_PER_WORD, Expected, Progress, silent
 
@@ -220,6 +220,15 @@ def told(note: Mapping[str, Any]) -> list[str]:
         f"{counts['loss']} lost, {counts['tie']} tied ({note['equal_answers']} with equal answers), "
         f"{counts['inconsistent']} inconsistent, {counts['unread']} unread{f' ({unread})' if unread else ''}"
     ]
+    decided = counts["win"] + counts["loss"]
+    if decided:
+        share = wilson(counts["win"], decided)
+        lines.append(
+            f"of the {decided} decided pairs it won {100 * share.estimate:.0f} % "
+            f"(95 % interval {100 * share.low:.0f} to {100 * share.high:.0f} %)"
+        )
+    elif note["rate"]:
+        lines.append("no pair was decided: the rate of one half says nothing")
     if flips := note["flips"]:
         lines.append(
             f"{100 * flips['estimate']:.0f} % of verdicts stayed with the place when the answers changed theirs "

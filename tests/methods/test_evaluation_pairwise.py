@@ -75,6 +75,7 @@ def test_a_judge_that_holds_to_the_place_decides_nothing_and_is_found_out() -> N
     assert note["counts"] == {"win": 0, "loss": 0, "tie": 1, "inconsistent": 2, "unread": 0}
     assert (note["flips"]["estimate"], note["stayed_first"]) == (1.0, 2), "the equal pair was never shown"
     assert "100 % of verdicts stayed with the place" in " ".join(told(note))
+    assert told(note)[1] == "no pair was decided: the rate of one half says nothing"
     assert "win_reference" not in result.examples.columns
 
 
@@ -84,6 +85,8 @@ def test_a_judge_that_prefers_length_is_shown_to_do_so() -> None:
     (note,) = result.judged.notes
     assert (note["length"]["decided"], note["length"]["longer_won"]) == (2, 2)
     assert "the longer answer won 2 of 2 decided pairs" in " ".join(told(note))
+    # Wilson's interval of 1 of 2: (1/2 + z²/4 ± z √(1/8 + z²/16)) / (1 + z²/2) with z = 1.96, so .095 to .905
+    assert told(note)[1] == "of the 2 decided pairs it won 50 % (95 % interval 9 to 91 %)"
 
 
 def test_what_cannot_be_read_is_a_class_and_not_a_half() -> None:
