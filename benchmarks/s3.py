@@ -46,6 +46,7 @@ def main() -> int:
     )
     parser.add_argument("--server", choices=("own", "distant", "moto", "all"), default="all")
     parser.add_argument("--store", help="an address to use instead, with the AWS_* variables of the environment")
+    parser.add_argument("--only", choices=("storm", "one"), help="the eight writers, or one writer and reader")
     asked = parser.parse_args()
     bad = 0
     names = ("given",) if asked.store else ("own", "distant", "moto") if asked.server == "all" else (asked.server,)
@@ -54,7 +55,7 @@ def main() -> int:
             os.environ["PROVENDER_HOME"] = str(Path(folder) / "home")
             with serving(name, Path(folder)) as address:
                 where = asked.store or f"s3://{BUCKET}/bench"
-                figures, wrong = measure(where, Path(folder), asked.commits, address)
+                figures, wrong = measure(where, Path(folder), asked.commits, address, asked.only)
                 print(json.dumps({"server": name, **figures}), flush=True)
                 bad += len(wrong)
                 for line in wrong[:10]:
@@ -103,12 +104,21 @@ def _moto_address(log: Path) -> str:
     raise SystemExit(f"moto did not start: {log.read_text()[-500:]}")
 
 
-def measure(where: str, folder: Path, commits: int, address: str) -> tuple[dict[str, Any], list[str]]:
+def measure(where: str, folder: Path, commits: int, address: str, only: str | None) -> tuple[dict[str, Any], list[str]]:
     """The figures of one server, and everything that was wrong."""
-    wrong: list[str] = []
     figures: dict[str, Any] = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    local = folder / "local"
-    for place, label in ((where, "s3"), (str(local), "folder")):
+    wrong: list[str] = []
+    if only != "one":
+        figures |= eight(where, folder, commits, wrong)
+    if only != "storm":
+        figures |= one(where, folder, address)
+    return figures, wrong
+
+
+def eight(where: str, folder: Path, commits: int, wrong: list[str]) -> dict[str, Any]:
+    """Eight writers on the storage, then on a folder; the seconds are from the first start to the last end of their work."""
+    figures: dict[str, Any] = {}
+    for place, label in ((where, "s3"), (str(folder / "local"), "folder")):
         acks = storm(place, folder / f"acks-{label}", commits)
         wrong += checked(place, acks, commits)
         spans = [ack["span"] for ack in acks if "span" in ack]
@@ -121,16 +131,22 @@ def measure(where: str, folder: Path, commits: int, address: str) -> tuple[dict[
             "a_second": round(done / seconds, 1),
         }
     figures["storm_ratio"] = _ratio(figures["storm_s3"]["seconds"], figures["storm_folder"]["seconds"])
-    stores = {"s3": Store.open(f"{where}-one"), "folder": Store.open(local.with_name("one"))}
+    return figures | {"wrong": len(wrong)}
+
+
+def one(where: str, folder: Path, address: str) -> dict[str, Any]:
+    """One writer and reader, on the storage and on a folder in turn."""
+    stores = {"s3": Store.open(f"{where}-one"), "folder": Store.open(folder / "one")}
     small, large = examples(["a", "bbb"]), examples(_texts(ROWS))
-    figures["commit"] = beside(stores, lambda store, turn: put(store, small, f"n{turn}"), 100)
-    figures["commit_large"] = beside(stores, lambda store, turn: put(store, large, f"m{turn}"), 5)
+    figures: dict[str, Any] = {
+        "commit": beside(stores, lambda store, turn: put(store, small, f"n{turn}"), 60),
+        "commit_large": beside(stores, lambda store, turn: put(store, large, f"m{turn}"), 5),
+    }
     if address:
         before = _requests(address)
         put(stores["s3"], small, "counted")
         figures["requests_a_commit"] = _requests(address) - before
-    figures["read"] = reading(stores, large)
-    return figures, wrong
+    return figures | {"read": reading(stores, large)}
 
 
 def storm(place: str, acks: Path, commits: int) -> list[dict[str, Any]]:

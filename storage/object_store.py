@@ -183,7 +183,6 @@ class ObjectStoreFileSystem(LocalFileSystem):
         elif time.monotonic() - self._held.get(key, float("-inf")) > _HELD_SECONDS:
             marks.mark_used(self.bucket, key)
             self._hold(key)
-            self.known.forget(key)  # what was read before the mark may be of a version that was collected
 
     def size(self, path: Path) -> int:
         """Bytes."""

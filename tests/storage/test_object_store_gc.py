@@ -82,6 +82,20 @@ def test_using_something_makes_it_young(s3: S3) -> None:
     assert opened().verify() == []
 
 
+def test_what_was_read_before_a_collection_is_not_taken_for_what_came_after(s3: S3) -> None:
+    """A step is computed anew after its version was collected, with another result; nobody builds on the old one."""
+    _kept, loose, plan = old_garbage(s3)
+    reader = opened()
+    old = reader.describe(loose)
+    assert loose in opened().gc_execute(plan).versions
+    new = ingest(opened(), ["zz", "xxx"], "loose")
+    assert new.ref == loose
+    assert new.commit_id != old.commit_id
+    found = reader.lookup(loose)
+    assert found is not None
+    assert found.commit_id == new.commit_id
+
+
 def write() -> list[DatasetRef]:
     """Joins a version that is about to go, filters it in a new and in the old way, and tags the result."""
     store = opened()
