@@ -43,7 +43,7 @@ class Serving:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
     def __enter__(self) -> "Serving":
-        for _ in range(3000):
+        for _ in range(12_000):
             try:
                 self.client.get("/static/icon.svg").raise_for_status()
                 return self

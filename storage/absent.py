@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from schemas.lineage import Manifest
+from schemas.lineage import DatasetRef, Manifest
 from storage.dense import Places, laid_out, places, verdict_arrays
 from storage.find import Scope
 from storage.layout import QUARANTINE, REJECT
@@ -104,8 +104,44 @@ def absences(reader: Reader, rows: pl.DataFrame, source: Manifest, scope: Scope)
 
 
 def _by_places(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scope) -> list[Absence]:
+    where = Places(tuple(source.homes) or (source.ref,), left["home"].to_numpy(), left["row"].to_numpy())
+    found, left = _followed(reader, left, where, source, scope)
+    if left.height:
+        found.append(Absence(says=NOT_USED, rows=left.height, some=_some(reader, source, left)))
+    return found
+
+
+def _by_ids(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scope) -> list[Absence]:
+    """As ``_by_places``, once it is known where the other lineage holds the same ids: perhaps in several places each."""
+    if not left.height:
+        return []
+    homes: list[DatasetRef] = []
+    held: list[pl.DataFrame] = []
+    wanted = left["id"].implode()
+    for manifest in scope.manifests:
+        if manifest.parts.get("examples"):
+            ids = reader.scan(manifest.ref, "examples").select("id").with_row_index("there")
+            mine = ids.filter(pl.col("id").is_in(wanted)).collect()
+            held.append(mine.with_columns(pl.lit(len(homes), pl.UInt16).alias("in")))
+            homes.append(manifest.ref)
+    places_ = left.join(pl.concat(held), on="id", how="inner", maintain_order="left") if held else left.clear()
+    new = left.join(places_, on="id", how="anti", maintain_order="left")
     found: list[Absence] = []
-    homes = tuple(source.homes) or (source.ref,)
+    if places_.height:
+        where = Places(tuple(homes), places_["in"].to_numpy(), places_["there"].to_numpy())
+        found, places_ = _followed(reader, places_, where, source, scope)
+    known = places_.unique("id", keep="first", maintain_order=True)
+    for table, says in ((new, "not among the examples of its sources and generators"), (known, NOT_USED)):
+        if table.height:
+            found.append(Absence(says=says, rows=table.height, some=_some(reader, source, table)))
+    return found
+
+
+def _followed(
+    reader: Reader, left: pl.DataFrame, where: Places, source: Manifest, scope: Scope
+) -> tuple[list[Absence], pl.DataFrame]:
+    """What dropped the rows of ``left`` that lie at ``where``, and the rows that nothing in scope dropped."""
+    found: list[Absence] = []
     for manifest in scope.manifests:
         for role, ref in manifest.step.inputs:
             if role_part(manifest, role) is None or not left.height:
@@ -115,51 +151,19 @@ def _by_places(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scop
             fates, rules, scores = verdict_arrays(reader, manifest, role)
             fell = np.flatnonzero((fates == REJECT) | (fates == QUARANTINE))
             table = laid_out(reader, places(reader, ref).at(fell), fell.astype(np.uint32) + 1, np.uint32(0))
-            mine = Places(homes, left["home"].to_numpy(), left["row"].to_numpy())
-            at = mine.gather(table, np.uint32(0)).astype(np.int64)
-            hit = pl.Series(at > 0)
+            at = where.gather(table, np.uint32(0)).astype(np.int64)
+            hit = at > 0
             if hit.any():
-                position = at[at > 0] - 1
-                hits = left.filter(hit).with_columns(
+                position = at[hit] - 1
+                hits = left.filter(pl.Series(hit)).with_columns(
                     pl.Series("rule", rules[position]), pl.Series("score", scores[position]).fill_nan(None)
                 )
+                hits = hits.unique("id", keep="first", maintain_order=True)
                 found += _by_rule(reader, manifest, source, hits)
-                left = left.filter(~hit)
-    if left.height:
-        found.append(Absence(says=NOT_USED, rows=left.height, some=_some(reader, source, left)))
-    return found
-
-
-def _by_ids(reader: Reader, left: pl.DataFrame, source: Manifest, scope: Scope) -> list[Absence]:
-    if not left.height:
-        return []
-    found: list[Absence] = []
-    wanted = left["id"].implode()
-    entered: list[pl.Series] = []
-    for manifest in scope.manifests:
-        if manifest.parts.get("examples"):
-            ids = reader.scan(manifest.ref, "examples").select("id").collect()["id"]
-            entered.append(ids.filter(ids.is_in(wanted)))
-        for role, ref in manifest.step.inputs:
-            part = role_part(manifest, role)
-            if part is None or not left.height:
-                continue
-            judged = reader.scan(manifest.ref, part).select("fate", "rule", "score").collect()
-            fell = judged["fate"].is_in([REJECT, QUARANTINE])
-            if not fell.any():
-                continue
-            where = reader.store.positions(ref).with_columns(judged["rule"], judged["score"]).filter(fell)
-            dropped = with_ids(reader, reader.manifest(ref), where).select("id", "rule", "score")
-            hits = left.join(dropped.unique("id"), on="id", how="inner")
-            found += _by_rule(reader, manifest, source, hits)
-            left = left.join(hits, on="id", how="anti")
-    here = pl.concat(entered).unique() if entered else pl.Series("id", [], dtype=pl.Binary)
-    known = left.filter(pl.col("id").is_in(here.implode()))
-    new = left.filter(~pl.col("id").is_in(here.implode()))
-    for table, says in ((new, "not among the examples of its sources and generators"), (known, NOT_USED)):
-        if table.height:
-            found.append(Absence(says=says, rows=table.height, some=_some(reader, source, table)))
-    return found
+                if "in" in left.columns:  # another place of the same id is answered with it
+                    hit |= left["id"].is_in(hits["id"].implode()).to_numpy()
+                left, where = left.filter(pl.Series(~hit)), where.at(np.flatnonzero(~hit))
+    return found, left
 
 
 def _by_rule(reader: Reader, manifest: Manifest, source: Manifest, hits: pl.DataFrame) -> list[Absence]:

@@ -56,6 +56,8 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
+#: A server that has just started reads nothing ahead for so long.
+WARM_AFTER_SECONDS = 0.5
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -130,6 +132,7 @@ def create_app(
         Route("/hits/{version:path}", patient(stores.hits)),
         Route("/what-if/{version:path}", patient(questions.what_if)),
         Route("/e/{example}", patient(pages.example)),
+        Route("/call/{version:path}", patient(pages.call)),
         Route("/near/{example}", patient(pages.near)),
         Route("/find", pages.find),
         Route("/review", stores.review, methods=["POST"]),
@@ -152,7 +155,8 @@ def create_app(
     ]
 
     def warmed() -> None:
-        for work in first_things(frame.store):
+        time.sleep(WARM_AFTER_SECONDS)  # who asks at once is served first
+        for work in first_things(frame.store, templates):
             while patience.busy():
                 time.sleep(0.05)
             try:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from jinja2 import Environment
+
 from schemas.lineage import DatasetRef
 from storage.dense import columns_of
 from storage.query import query
@@ -15,8 +17,10 @@ from storage.store import Store
 WARMED = 8
 
 
-def first_things(store: Store) -> Iterator[Callable[[], object]]:
+def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], object]]:
     """One reading after the other, what is asked first before the rest; each may fail on its own."""
+    for name in templates.list_templates():
+        yield partial(templates.get_template, name)
     newest = [tag.ref for tag in sorted(store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]]
     for number, ref in enumerate(dict.fromkeys(newest)):
         yield partial(show, store, ref)
