@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cli.plain import block, line
 from cli.row_losses import example_losses
-from storage.views import Trace, TurnView
+from storage.views import Trace, TurnView, Verdict
 from storage.words import evidence_words, number
 
 
@@ -23,6 +23,8 @@ def trace_text(found: Trace) -> str:
     told += ["", f"its way{f' to {found.tag}' if found.tag else ''}:"]
     for hop in found.hops:
         told.append(f"  {hop.step.ref:<32} {line(hop.sentence)}")
+        if hop.verdict and hop.verdict.margin is not None:
+            told.append(f"  {'':<32} {gauge(hop.verdict)}")
         if hop.scores and len(hop.scores) > 1:
             told.append(f"  {'':<32} " + ", ".join(f"{line(k)} {number(v)}" for k, v in hop.scores.items()))
     for edit in found.edits:
@@ -47,6 +49,19 @@ def trace_text(found: Trace) -> str:
     return "\n".join(told)
 
 
+def gauge(verdict: Verdict, half: int = 12) -> str:
+    """Where a score lies beside its threshold, to scale: ``│`` the threshold, ``●`` the score, ``━`` the kept side."""
+    score, threshold = verdict.score or 0.0, verdict.threshold or 0.0
+    reach = max(abs(score - threshold), abs(threshold) * 0.5, 1e-9) * 1.15
+    kept, other = "━" * half, "┄" * half
+    track = list(f"{kept}│{other}" if verdict.direction == "keep-below" else f"{other}│{kept}")
+    at = half + round((score - threshold) / reach * half)
+    if at == half and verdict.margin:
+        at += 1 if score > threshold else -1
+    track[min(max(at, 0), 2 * half)] = "●"
+    return "".join(track)
+
+
 def _where(tag: str, positions: Sequence[int], count: int) -> str:
     shown = ", ".join(f"{position + 1:,}" for position in positions[:3])
     return f"{line(tag)} (position {shown}{' …' if count > 3 else ''})"
@@ -66,6 +81,8 @@ def _origin_text(found: Trace) -> str:
             told += f"\n  example {origin.number or 0:,} of {line(origin.file)}"
         return told + (f", content {origin.digest[:12]}" if origin.file and origin.digest else "")
     told = [f"{origin.how} at {origin.step.ref} by {line(origin.step.says)}"]
+    if origin.file:
+        told.append(f"  before that example {origin.number or 0:,} of {line(origin.file)}")
     told += [f"  from {one.id[:12]} ({line(one.source)}): {line(one.preview)}" for one in origin.parents]
     if origin.evidence:
         told.append(f"  {line(evidence_words(origin.evidence))}")

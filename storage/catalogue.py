@@ -1,9 +1,12 @@
 """Which datasets does a store hold? One line per tag, or per version, from manifests alone."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from schemas.errors import StoreError
 from schemas.lineage import GateStatus, Manifest, TagVersion
 from storage.figures import size_of
-from storage.show import gate_of
+from storage.show import gate_of, words_of
 from storage.store import Store
 from storage.views import Damage, View
 from storage.words import method_words
@@ -26,6 +29,8 @@ class CatalogueRow(View):
     history: tuple[int | None, ...] = ()
     problem: str | None = None
     run_id: str | None = None  # of the run that made it
+    words: int | None = None  # of prompts and answers, where the version counted them
+    synthetic_fraction: float | None = None  # of its rows that a model wrote, where the version counted them
 
 
 class Catalogue(View):
@@ -84,7 +89,15 @@ def _row(manifest: Manifest, tag: str | None, sizes: tuple[int | None, ...], ver
         versions=versions,
         history=sizes,
         run_id=str(manifest.run["run_id"]) if manifest.run.get("run_id") else None,
+        words=words_of(manifest),
+        synthetic_fraction=_synthetic(table),
     )
+
+
+def _synthetic(table: Sequence[Any]) -> float | None:
+    rows = [(int(row["rows"]), int(row.get("synthetic_depth") or 0)) for row in table if isinstance(row, Mapping)]
+    whole = sum(count for count, _ in rows)
+    return sum(count for count, depth in rows if depth) / whole if whole else None
 
 
 def _lost(tag: TagVersion, sizes: tuple[int | None, ...]) -> CatalogueRow:

@@ -107,11 +107,11 @@ def _scorings(evidence: str | None) -> list[bytes]:
     return found
 
 
-def with_file(reader: Reader, origin: Creation, place: Place, tag: str | None) -> Creation:
-    """Which example of which file an ingested one was: the path stands in the recipe that the tag recorded."""
-    if origin.how != "ingested":
+def with_file(reader: Reader, origin: Creation, first: Place, tag: str | None) -> Creation:
+    """Which example of which file it was, before any edit: the path stands in the recipe that the tag recorded."""
+    if link_of(reader, first.home, first.row) is not None:
         return origin
-    manifest = reader.manifest(place.home)
+    manifest = reader.manifest(first.home)
     path = None
     if tag is not None:
         name, _, number = tag.partition("@v")
@@ -124,7 +124,7 @@ def with_file(reader: Reader, origin: Creation, place: Place, tag: str | None) -
         update={
             "file": path if isinstance(path, str) else None,
             "digest": str(digest) if digest else None,
-            "number": place.row + 1,
+            "number": first.row + 1,
         }
     )
 

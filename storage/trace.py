@@ -48,7 +48,7 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
     mine = next(walk for walk in walks if walk.place == place)
     hops = [_with_made(hop, made[0], walk.place) for walk in walks for hop in walk.hops]
     hops = [hop for hop in hops if hop.kind != "read" or hop.made or hop.step.stage in READERS]
-    origin = with_file(reader, creation(reader, place, view), place, scope.tag)
+    origin = with_file(reader, creation(reader, place, view), walks[0].place, scope.tag)
     outcome, sentence = _answer(reader, scope, walks, mine, made[0])
     up = ancestors(reader, place)
     after = _after(reader, scope, walks[-1])

@@ -136,7 +136,7 @@ class Creation(View):
     step: StepView
     source: str
     line: int | None = None
-    file: str | None = None  # of an ingested one: the path that the recipe named
+    file: str | None = None  # where it was read, before any edit: the path that the recipe named
     digest: str | None = None  # SHA-256 of that file's content
     number: int | None = None  # the how-many-th example of its source, from 1
     parents: tuple[Relative, ...] = ()

@@ -3,19 +3,22 @@
 import re
 from collections.abc import Sequence
 
+from polars.exceptions import PolarsError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from schemas.errors import MissingDataset, UsageError
+from schemas.errors import MissingDataset, StoreError, UsageError
 from storage.card import card
 from storage.catalogue import catalogue
 from storage.diff import Diff, diff
+from storage.figures import remembered
 from storage.kin import call_views
 from storage.lineage import Lineage, collapsed, lineage, path_between
 from storage.loss_views import RowLosses
 from storage.neighbors import neighbors
 from storage.report import html as report_html
 from storage.report import recipe_yaml, report_of
+from storage.samples import Sample, kept_samples
 from storage.seek import Reader
 from storage.show import show
 from storage.trace import trace
@@ -122,12 +125,22 @@ class Pages:
             graph=graph,
             bin_link=bin_link,
             loss_link=loss_link,
+            samples=self._samples(address) if page.rows else (),
             recipe=recipe_yaml(page.recipe),
             title=address,
             about=address,
             tab="overview",
             twin=f"{links.version(address)}.json",
         )
+
+    def _samples(self, address: str) -> tuple[Sample, ...]:
+        """A few members to read, remembered; none where they cannot be read: the page names the damage."""
+        reader = Reader(self.store)
+        manifest = reader.manifest(self.store.resolve(address))
+        try:
+            return remembered(reader, manifest, "samples", lambda: kept_samples(self.store, manifest.ref, 3))
+        except (StoreError, OSError, PolarsError):
+            return ()
 
     def graph(self, request: Request) -> Response:
         """The versions around one: so many steps up and down, or the way from another version to it."""
