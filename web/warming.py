@@ -19,7 +19,7 @@ WARMED = 8
 
 def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], object]]:
     """One reading after the other, what is asked first before the rest; each may fail on its own."""
-    for name in templates.list_templates():
+    for name in templates.list_templates(extensions=("html", "jinja")):
         yield partial(templates.get_template, name)
     newest = [tag.ref for tag in sorted(store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]]
     for number, ref in enumerate(dict.fromkeys(newest)):
