@@ -19,12 +19,19 @@ def engine_named(role: str, text: str) -> dict[str, Any]:
 
     ``static`` (a backend) is ``{backend: static}``; ``engine.yaml`` is read: one engine, or a recipe whose ``backends``
     name one for this role; ``{backend: …}`` is YAML; anything else is a model for the usual backend. Raises
-    ``UsageError`` for a file that is not there or has no such engine, ``RecipeError`` for broken YAML.
+    ``UsageError`` for a file that is not there or has no such engine and for a bare address, ``RecipeError`` for broken
+    YAML.
     """
+    from schemas.errors import UsageError
     from schemas.safe_yaml import load_yaml
 
     if text.lower().endswith((".yaml", ".yml")):
         return _of_file(role, Path(text))
+    if text.startswith(("http://", "https://")):
+        raise UsageError(
+            f"--{role} {text}: an address does not say which model; write "
+            f"--{role} '{{backend: openai, base_url: \"{text}\", model: NAME}}' or put that into a YAML file"
+        )
     if text in backends_of_role(role):
         return {"backend": text}
     value, _ = load_yaml(text, what=f"--{role}")

@@ -54,3 +54,8 @@ def test_a_file_that_is_not_there_or_has_no_engine_says_what_it_needs(tmp_path: 
 def test_a_backend_without_its_model_is_a_mistake_of_the_engine_not_a_model_of_that_name() -> None:
     with pytest.raises(RecipeError, match="llm"):
         backends_of("openai", None)
+
+
+def test_a_bare_address_is_answered_with_the_line_to_write() -> None:
+    with pytest.raises(UsageError, match="does not say which model.*backend: openai, base_url.*127.0.0.1:8000/v1"):
+        engine_named("llm", "http://127.0.0.1:8000/v1")
