@@ -57,5 +57,5 @@ def test_a_backend_without_its_model_is_a_mistake_of_the_engine_not_a_model_of_t
 
 
 def test_a_bare_address_is_answered_with_the_line_to_write() -> None:
-    with pytest.raises(UsageError, match="does not say which model.*backend: openai, base_url.*127.0.0.1:8000/v1"):
+    with pytest.raises(UsageError, match=r"does not say which model.*backend: openai, base_url.*127.0.0.1:8000/v1"):
         engine_named("llm", "http://127.0.0.1:8000/v1")
