@@ -106,7 +106,7 @@ def toxicity(tweets: pl.DataFrame) -> None:
     groups = {label: [said[int(i)] for i in dice.permutation(len(said))] for label, said in groups.items()}
     shipped = Path(__file__).resolve().parent.parent / "recipes" / "data" / "permissive_instructions.jsonl"
     rows = [json.loads(line) for line in shipped.read_text(encoding="utf-8").splitlines()]
-    innocent = [f"{row['instruction']}\n{row.get('input') or ''}\n{row['output']}" for row in rows]
+    innocent = [f"{row['instruction']}\n{row.get('input') or ''}\n{row['output']}" for row in rows[:300]]
     tested = {
         "hate": groups[0][250:650], "offensive": groups[1][250:650], "neither": groups[2][500:1300], "shipped rows": innocent
     }  # fmt: skip
@@ -120,9 +120,11 @@ def toxicity(tweets: pl.DataFrame) -> None:
         lines += [{"text": text, "toxic": False} for text in groups[2][: 2 * each]]
         prototypes = "\n".join(json.dumps(line) for line in lines)
         for name, engine in engines.items():
-            method = Toxicity(by="prototypes", prototypes=prototypes)
+            method = Toxicity(by="prototypes", of="answer", prototypes=prototypes)
             said = {
-                kind: method.judge(pool_of(some, some), using=Using(_embed=engine), rng=dice)["score"].to_numpy()
+                kind: method.judge(pool_of([""] * len(some), some), using=Using(_embed=engine), rng=dice)[
+                    "score"
+                ].to_numpy()
                 for kind, some in tested.items()
             }
             bad = np.concatenate([said["hate"], said["offensive"]])
