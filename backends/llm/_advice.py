@@ -17,6 +17,10 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"response_format|json_schema|structured", re.IGNORECASE),
         "set `structured_output: json_object` or `prompt` in the backend",
     ),
+    (
+        re.compile(r"chat/completions|\bchat model|completion operation", re.IGNORECASE),
+        "set `ask_as: chat` in the method, for it serves chats only",
+    ),
     (re.compile(r"logprobs|echo", re.IGNORECASE), "set `scoring: none` and score with the transformers backend"),
 )
 
@@ -50,15 +54,17 @@ def about_key(name: str | None) -> str:
     return f"check the key in the environment variable {name}"
 
 
-def about_models(wanted: str, known: list[str]) -> str:
+def about_models(wanted: str, known: list[str], continuation: bool) -> str:
     """What to do when a server does not have the model or the address; ``known`` are the models it says it has.
 
-    >>> about_models("c", ["a", "b"])
+    >>> about_models("c", ["a", "b"], False)
     'it has a, b: correct `model`'
     """
+    chats = "set `ask_as: chat` in the method if it serves chats only, " if continuation else ""
     if not known:
-        return "check `model`, and `base_url`, which ends with /v1"
+        return f"{chats}check `model`, and `base_url`, which ends with /v1,"
     if wanted in known:
-        return "it lists this model, so check `base_url`, which ends with /v1, and what the key may use"
+        where = "" if continuation else "check `base_url`, which ends with /v1, and "
+        return f"it lists this model: {chats}{where}check what the key may use,"
     more = f" and {len(known) - 8:,} more" if len(known) > 8 else ""
     return f"it has {', '.join(name[:100] for name in known[:8])}{more}: correct `model`"

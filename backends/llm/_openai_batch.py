@@ -135,6 +135,8 @@ class Batches:
             i = self._open.pop(one, None)
             if i is None:
                 continue
+            if outcome.kind == "reply":
+                self._client.answered(self._rows[i].request)
             if outcome.kind == "fatal":
                 await self._client.end(run, outcome)
                 raise run.fatal or BackendError("the batch endpoint failed")

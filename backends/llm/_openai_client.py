@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,7 +86,8 @@ class Client:
         self._chance = random.Random()  # jitter decides when, never what
         self._answered = False
         self._replied = False
-        self._refusals = 0
+        self._kinds: set[str] = set()  # kinds of requests of which one was answered
+        self._refusals: Counter[str] = Counter()  # by kind, before the first answer
         self.scores = False  # it has scored a text
         self._last_answer = time.monotonic()
 
@@ -180,13 +182,17 @@ class Client:
             delay = max(asked or 0.0, backoff_seconds(sent - 1, self.pace.wait_cap_seconds, self._chance))
             await self._sleep(min(delay, max(0.0, self.settings.deadline_seconds - waited)), run)
 
-    async def end(self, run: Run, outcome: Outcome) -> None:
-        """What ends the run, in words."""
+    def answered(self, request: Request) -> None:
+        """One of this kind got a reply: what is refused from now on is so for its own sake."""
+        self._kinds.add(_kind(request))
+
+    async def end(self, run: Run, outcome: Outcome, *, continuation: bool = False) -> None:
+        """What ends the run, in words; ``continuation``: a text was to be continued, which not every server does."""
         help = "mend it"
         if outcome.status in (401, 403):
             help = about_key(self.settings.key_name)
         elif outcome.status == 404 or 300 <= outcome.status < 400:
-            help = about_models(self.settings.model, await self._models())
+            help = about_models(self.settings.model, await self._models(), continuation)
         run.end(EngineDown(f"{self.endpoint}: {self.clean(outcome.reply.message)}; {help} and run again"))
 
     def row(self, request: Request) -> Row:
@@ -196,7 +202,7 @@ class Client:
     async def finish(self, run: Run, i: int, row: Row) -> None:
         """Deliver the row's reply; its place is free when it is durable."""
         reply = row.final()
-        doubtful = reply.failure == "refused-by-server" and not self._has_replied
+        doubtful = reply.failure == "refused-by-server" and _kind(row.request) not in self._kinds
         reply = replace(reply, text=self.clean(reply.text), message=self.clean(reply.message), doubtful=doubtful)
         durable = run.deliver(i, reply)
         if durable is not None:
@@ -254,38 +260,38 @@ class Client:
                 outcome, sent = await self._once(run, i, row.current)
                 refused = outcome.kind == "terminal" and outcome.status >= 400
             if outcome.kind == "fatal":
-                await self.end(run, outcome)
+                await self.end(run, outcome, continuation=row.current.prompt is not None)
                 run.left(i)
                 return
+            if outcome.kind == "reply":
+                self.answered(row.request)
             again = row.take(outcome, sent) and not run.over and self.repeats.take()
-        if refused and not self._has_replied:
+        if refused and _kind(row.request) not in self._kinds:
             self._doubt(run, i, row)
             return
-        await self._believe(run)
+        await self._believe(run, self._kinds)
         await self.finish(run, i, row)
-
-    @property
-    def _has_replied(self) -> bool:
-        return self._replied or (self.second is not None and self.second._replied)
 
     def _doubt(self, run: Run, i: int, row: Row) -> None:
         """Hold a refusal back; when nothing but refusals came the run ends, and none of them is kept as a row's own."""
         run.doubt(i, row)
-        self._refusals += 1
-        if self._refusals >= _FIRST_REFUSALS:
+        kind = _kind(row.request)
+        self._refusals[kind] += 1
+        if self._refusals[kind] >= _FIRST_REFUSALS:
             said = self.clean(row.reply.message)
             run.end(
                 EngineDown(
-                    f"{self.endpoint} refused each of the first {self._refusals} requests ({said}); "
+                    f"{self.endpoint} refused each of the first {self._refusals[kind]} requests {kind} ({said}); "
                     f"{about_refusals(said)} and run again"
                 )
             )
 
-    async def _believe(self, run: Run) -> None:
-        """Something was answered, or nothing more comes: what was refused is so for the rows' own sake."""
-        if run.fatal is None:
-            doubted, run.doubted = run.doubted, []
-            for i, row in doubted:
+    async def _believe(self, run: Run, kinds: Collection[str] | None = None) -> None:
+        """Such a request (None: any) was answered, or nothing more comes: those refused are so for their own sake."""
+        if run.fatal is None and run.doubted:
+            sure = [(i, row) for i, row in run.doubted if kinds is None or _kind(row.request) in kinds]
+            run.doubted = [one for one in run.doubted if one not in sure]
+            for i, row in sure:
                 await self.finish(run, i, row)
 
     async def _models(self) -> list[str]:
@@ -380,6 +386,12 @@ class Client:
             if self.second is not None and self.breaker.is_open:
                 return
             await asyncio.sleep(min(left, 0.5))
+
+
+def _kind(request: Request) -> str:
+    """Requests that a server refuses or takes alike, whatever they say."""
+    to_do = "for a chat" if request.prompt is None else "to continue a text"
+    return f"{to_do} in JSON" if request.sampling.json_schema is not None else to_do
 
 
 def _texts(request: Request) -> list[str]:

@@ -51,6 +51,7 @@ class Faults:
     stall_after: int | None = None  # from this request on nothing is answered
     reply_tokens: tuple[float, float] | None = None  # completion tokens are lognormal: median, sigma of the logarithm
     cached_tokens: int = 0  # so many prompt tokens count as found in the server's cache
+    chats_only: bool = False  # no text is continued
     scores: bool = True  # else there is no /tokenize, and echo is not heeded
     json_always: bool = False  # replies are JSON even where no response_format asks for it
     batch_seconds: float = 0.02  # how long a batch takes
@@ -234,6 +235,10 @@ class FakeServer:
             return await _send(writer, 401, {"error": {"message": f"bad key {headers.get('authorization')}"}})
         if faults.models and body.get("model") not in faults.models:
             return await _send(writer, 404, {"error": {"code": "model_not_found", "message": "no such model"}})
+        if faults.chats_only and not chat:
+            return await _send(
+                writer, 404, {"error": {"message": "This is not supported in the v1/completions endpoint"}}
+            )
         if faults.poison is not None and faults.poison in prompt:
             return await _send(writer, 400, {"error": {"message": "this model's maximum context length is exceeded"}})
         if faults.capacity is not None and self.in_flight > faults.capacity:

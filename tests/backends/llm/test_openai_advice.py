@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backends.llm.openai import OpenAI
-from backends.protocols import Reply, Request, ScoreRequest
+from backends.protocols import Reply, Request, Sampling, ScoreRequest
 from schemas.errors import CannotScore, EngineDown
 from storage.calls import CachedLLM, CallCache
 from tests.fakes.openai_server import FakeServer, Faults
@@ -62,7 +62,7 @@ def test_a_server_that_refuses_everything_ends_the_run_early_and_no_refusal_is_k
     with FakeServer(faults) as server:
         engine = OpenAI(model="fake", base_url=server.url, concurrency=4).open()
         llm = CachedLLM(engine, cache)
-        with pytest.raises(EngineDown, match=r"first 20 requests \(400: .*context length.*shorter draws"):
+        with pytest.raises(EngineDown, match=r"first 20 requests for a chat \(400: .*context length.*shorter draws"):
             llm.generate(asks(200))
         assert server.counters()["requests"] <= 20 + 4
         assert cache.stats()["calls"] == 0
@@ -112,6 +112,26 @@ def test_refusals_in_doubt_do_not_hold_the_budget_back(tmp_path: Path) -> None:
     assert server.counters()["requests"] == 10
     assert budget.spent().calls == 10
     cache.close()
+
+
+def test_a_server_that_takes_chats_but_no_schema_is_told_apart_from_bad_rows(tmp_path: Path) -> None:
+    """Chats were answered; every request in JSON is refused: that is the server's setting, not twenty-five rows' fault."""
+    schema = '{"type": "object"}'
+    with FakeServer(Faults(latency=QUICK, poison="judge")) as server:
+        engine = OpenAI(model="fake", base_url=server.url, concurrency=2).open()
+        assert all(reply.ok for reply in engine.generate(asks(5)))
+        judged = [Request.ask(f"judge {i}", Sampling(json_schema=schema)) for i in range(60)]
+        with pytest.raises(EngineDown, match="first 20 requests for a chat in JSON"):
+            engine.generate(judged)
+        assert [r.failure for r in engine.generate(asks(30, "judge"))] == ["refused-by-server"] * 30
+        engine.close()
+
+
+def test_a_server_for_chats_only_is_answered_with_ask_as_chat() -> None:
+    with FakeServer(Faults(latency=QUICK, chats_only=True)) as server:
+        assert ask(server, asks(1))[0].ok
+        with pytest.raises(EngineDown, match=r"404: .*it lists this model: set `ask_as: chat` in the method"):
+            ask(server, [Request(prompt="Once upon a time")])
 
 
 def scorings(server: FakeServer, texts: list[str], how: str) -> list[str | None]:
