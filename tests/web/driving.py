@@ -63,6 +63,7 @@ PAGES = (
     ("datasets", "/"),
     ("version", "/d/{tag}"),
     ("rows", "/rows/{tag}?order=-{score}"),
+    ("losses", "/d/{tag}#did"),
     ("dropped", "/rows/{tag}?fate=dropped&order=margin"),
     ("contamination", "/hits/{tag}"),
     ("what-if", "/what-if/{tag}?t.{threshold}={moved}"),
