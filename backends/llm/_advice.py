@@ -19,7 +19,7 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"chat/completions|\bchat model|completion operation", re.IGNORECASE),
-        "set `ask_as: chat` in the method, for it serves chats only",
+        "set `continue_as: chat` in the backend, for it serves chats only",
     ),
     (re.compile(r"logprobs|echo", re.IGNORECASE), "set `scoring: none` and score with the transformers backend"),
 )
@@ -60,7 +60,7 @@ def about_models(wanted: str, known: list[str], continuation: bool) -> str:
     >>> about_models("c", ["a", "b"], False)
     'it has a, b: correct `model`'
     """
-    chats = "set `ask_as: chat` in the method if it serves chats only, " if continuation else ""
+    chats = "set `continue_as: chat` in the backend if it serves chats only, " if continuation else ""
     if not known:
         return f"{chats}check `model`, and `base_url`, which ends with /v1,"
     if wanted in known:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from backends.base import BackendConfig, speed
 from backends.llm._openai_wire import Structured, estimated_tokens
 from backends.llm._prices import ModelPrice, price_of_model
-from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs
+from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs, Turn
 from schemas.errors import CannotScore, EngineDown, UsageError
 
 T = TypeVar("T")
@@ -88,6 +88,10 @@ class OpenAI(BackendConfig):
         description="how the server is made to write JSON: by json_schema, by json_object, or by the prompt alone; "
         "checked and asked again in any case",
     )
+    continue_as: Literal["completion", "chat"] = Field(
+        "completion",
+        description="how a text is sent that the model should go on from; `chat` for servers that only chat",
+    )
     requests_per_minute: float | None = speed(None, gt=0, description="the provider's limit, kept by this process")
     tokens_per_minute: float | None = speed(None, gt=0, description="the same for tokens of prompts and replies")
     batch: bool = speed(False, description="use the server's batch endpoint: cheaper, and answers come within a day")
@@ -115,6 +119,8 @@ class OpenAI(BackendConfig):
         known = super().identity()
         if self.structured_output == "json_schema":
             del known["structured_output"]
+        if self.continue_as == "completion":
+            del known["continue_as"]
         del known["fallback"]
         if self.fallback is not None:
             known["fallback"] = {"model": self.fallback.model, "revision": self.fallback.revision}
@@ -219,6 +225,8 @@ class OpenAIEngine:
         """One reply per request. Raises ``EngineDown`` when the server refuses the key, the model, or every call."""
         if not requests:
             return []
+        if self.config.continue_as == "chat":
+            requests = [_as_chat(request) for request in requests]
         if self.config.batch:
             from backends.llm._openai_batch import Batches
 
@@ -253,6 +261,13 @@ class OpenAIEngine:
     def close(self) -> None:
         """Close connections and stop the loop."""
         self._close()
+
+
+def _as_chat(request: Request) -> Request:
+    """A text to go on from as the turn of a user."""
+    if request.prompt is None:
+        return request
+    return Request(messages=(Turn("user", request.prompt),), sampling=request.sampling)
 
 
 def _fallback_of(config: OpenAI, settings: Any) -> Any:

@@ -127,11 +127,21 @@ def test_a_server_that_takes_chats_but_no_schema_is_told_apart_from_bad_rows(tmp
         engine.close()
 
 
-def test_a_server_for_chats_only_is_answered_with_ask_as_chat() -> None:
+def test_a_server_for_chats_only_is_answered_with_the_line_that_makes_it_work() -> None:
     with FakeServer(Faults(latency=QUICK, chats_only=True)) as server:
         assert ask(server, asks(1))[0].ok
-        with pytest.raises(EngineDown, match=r"404: .*it lists this model: set `ask_as: chat` in the method"):
+        with pytest.raises(EngineDown, match=r"404: .*it lists this model: set `continue_as: chat` in the backend"):
             ask(server, [Request(prompt="Once upon a time")])
+        told = ask(server, [Request(prompt="Once upon a time", sampling=Sampling(max_tokens=9))], continue_as="chat")
+        assert told[0].ok
+        assert server.requests[-1]["messages"] == [{"role": "user", "content": "Once upon a time"}]
+        assert server.requests[-1]["max_tokens"] == 9
+
+
+def test_how_a_text_is_sent_is_part_of_the_identity_only_where_it_is_not_the_usual_way() -> None:
+    usual, chat = OpenAI(model="m"), OpenAI(model="m", continue_as="chat")
+    assert "continue_as" not in usual.identity()
+    assert chat.identity() == {**usual.identity(), "continue_as": "chat"}
 
 
 def scorings(server: FakeServer, texts: list[str], how: str) -> list[str | None]:
