@@ -67,6 +67,14 @@ class Serving:
             raise RuntimeError(f"{address}: {answer.status_code} {answer.text[:300]}")
         return Visit(1000 * first, 1000 * (time.perf_counter() - began), 1000 * (self._cpu() - before))
 
+    def settle(self, most_seconds: float = 120.0) -> None:
+        """Waits until the server has read what it reads ahead: until it has done nothing for half a second."""
+        ends = time.monotonic() + most_seconds
+        before = -1.0
+        while self._cpu() != before and time.monotonic() < ends:
+            before = self._cpu()
+            time.sleep(0.7)
+
     def _cpu(self) -> float:
         used = psutil.Process(self._process.pid).cpu_times()
         return used.user + used.system
@@ -129,7 +137,7 @@ def pages(store: Store, tag: str, other: str, times: int) -> Mapping[str, list[s
         "a step's version": [f"/d/{clear.ref}", f"/d/{steps['gather'].ref}", f"/d/{steps['rank ifd'].ref}"],
         "graph": [f"/graph/{tag}"],
         "card": [f"/card/{tag}"],
-        "report": [f"/report/{tag}"],
+        "report, a file": [f"/report/{tag}"],
         "rows": many(f"/rows/{tag}?start={{}}", [0, 25, 1000, 100_000, 12_345]),
         "rows of a source": many(f"/rows/{tag}?source={{}}", ["web", "forum", "code", "written"]),
         "rows by a score": many(f"/rows/{tag}?order={{}}", ["-clear", "language", "-ifd", "ifd.loss"]),
