@@ -90,8 +90,9 @@ class Glance:
             return data
         start = bisect_left(self._files, key)
         wanted = [name for name in self._files[start : start + _AHEAD] if self._remembered(name) is None]
-        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted)), thread_name_prefix="s3-read") as pool:
-            list(pool.map(self._learn, wanted))
+        if wanted:  # empty where another thread learned it since
+            with ThreadPoolExecutor(min(_AT_ONCE, len(wanted)), thread_name_prefix="s3-read") as pool:
+                list(pool.map(self._learn, wanted))
         return self._remembered(key)
 
     def _remembered(self, key: str) -> bytes | None:

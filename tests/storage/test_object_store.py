@@ -4,14 +4,18 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import CorruptStore, MissingDataset, StoreUnreachable, StoreUnwritable
+from storage.object_store import ObjectStoreFileSystem
 from storage.object_store_bucket import Bucket, Patience
+from storage.object_store_glance import Glance, Known
 from storage.places import s3_place
+from storage.reading import ReadingStore
 from storage.store import Store
 from tests.storage.making import answers, ingest, keep_where
 from tests.storage.s3_server import BUCKET, KEY_ID, S3, SECRET, Fault, Kept, serving
@@ -206,6 +210,44 @@ def test_bytes_that_do_not_match_their_name_are_refused_and_found(s3: S3, tmp_pa
     (store.root / "objects" / part.sha256[:2] / part.sha256).unlink()
     with pytest.raises(CorruptStore, match="not that of its name"):
         store.pool(base.ref)
+
+
+class LearntMeanwhile(Known):
+    """Between the first question and the next, another thread reads everything."""
+
+    def __init__(self, learn: Callable[[], object]) -> None:
+        super().__init__()
+        self.learn: Callable[[], object] | None = learn
+
+    def tagged(self, key: str, tag: str) -> bytes | None:
+        answer = super().tagged(key, tag)
+        learn, self.learn = self.learn, None
+        if learn is not None:
+            learn()
+        return answer
+
+
+def test_what_another_thread_reads_meanwhile_is_not_read_again(s3: S3) -> None:
+    base = ingest(Store.open(WHERE), ["a", "bbb"])
+    disk = Store.open(WHERE).disk.glance("steps")
+    fs = disk.fs
+    assert isinstance(fs, ObjectStoreFileSystem)
+    key = f"steps/{base.ref.stage}/{base.ref.fingerprint}.json"
+    glance = Glance(fs, ("steps",))
+    fs.known = LearntMeanwhile(lambda: fs.read_now(key))
+    before = s3.seen["GET"]
+    assert glance.read(key) == s3.objects[f"team/store/{key}"].data
+    assert s3.seen["GET"] == before + 1
+
+
+def test_many_threads_read_the_same_manifests_at_once(s3: S3) -> None:
+    store = Store.open(WHERE)
+    refs = [ingest(store, [f"row {number}"], f"n{number}").ref for number in range(6)]
+    for _ in range(3):
+        reader = ReadingStore(Store.open(WHERE))
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda ref, reader=reader: reader.describe(ref).ref, refs * 8))
+        assert found == refs * 8
 
 
 def test_two_threads_that_commit_the_same_step_get_the_same_version(s3: S3) -> None:

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from cli.main import app
 from flows.curate import curate
 from storage.store import Store
+from tasks.bench import bench_of
+from tasks.ingest import ingest
+from tasks.judge import filter_examples
 from tests.storage.s3_client import WHERE, s3_environment
-from tests.storage.s3_server import S3
+from tests.storage.s3_server import BUCKET, S3
 from tests.tasks.fakes_recipe import recipe
 from tests.web.driving import serving as browsing
 
@@ -58,6 +61,17 @@ def test_refs_and_digests_of_every_step_are_those_of_a_folder(world: World) -> N
     trained = [ref for ref in found[0] if ref.startswith(("finetune@", "evaluate@"))]
     assert trained
     assert found[0] == found[1]
+
+
+def test_shards_are_receipts_in_the_bucket_and_change_nothing(world: World) -> None:
+    made = recipe(world.folder)
+    bench = bench_of(made, Path(f"s3://{BUCKET}/sharded")).model_copy(update={"shard_rows": 20})
+    found = filter_examples(ingest("rows", made.sources["rows"], bench), made.filter[0], bench)
+    assert len([key for key in world.s3.objects if key.startswith(f"sharded/shards/{found.fingerprint}/")]) == 6
+    whole = bench_of(made, world.folder / "whole")
+    assert filter_examples(ingest("rows", made.sources["rows"], whole), made.filter[0], whole) == found
+    stores = [Store.open(place) for place in (f"s3://{BUCKET}/sharded", world.folder / "whole")]
+    assert stores[0].describe(found).digest == stores[1].describe(found).digest
 
 
 def test_a_second_run_has_nothing_to_do_on_a_machine_that_has_only_the_bucket(
