@@ -43,10 +43,13 @@ class Patience:
 
     @staticmethod
     def of_environment() -> "Patience":
-        """The usual patience, with the seconds that ``PROVENDER_S3_TIMEOUT`` gives a request."""
+        """The usual patience, with the seconds that ``PROVENDER_S3_TIMEOUT`` gives a request.
+
+        At most ten minutes: a collector's last request must end long before its announcement is forgotten.
+        """
         text = os.environ.get("PROVENDER_S3_TIMEOUT", "60")
-        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) == 0:
-            raise UsageError(f"PROVENDER_S3_TIMEOUT is {text[:40]!a}; it must be seconds, such as 60")
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not 0 < float(text) <= 600:
+            raise UsageError(f"PROVENDER_S3_TIMEOUT is {text[:40]!a}; it must be seconds, at most 600, such as 60")
         return Patience(timeout=float(text), altogether=2 * float(text))
 
 

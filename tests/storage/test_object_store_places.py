@@ -103,7 +103,10 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         Bucket(S3Place("data", "x", ""))
 
 
-@pytest.mark.parametrize(("name", "value"), [("PROVENDER_S3_TIMEOUT", "soon"), ("PROVENDER_S3_CACHE_GIB", "nan")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PROVENDER_S3_TIMEOUT", "soon"), ("PROVENDER_S3_TIMEOUT", "601"), ("PROVENDER_S3_CACHE_GIB", "nan")],
+)
 def test_a_setting_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=name):
