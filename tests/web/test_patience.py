@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+import polars as pl
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,6 +13,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from schemas.errors import MissingDataset
+from schemas.examples import MESSAGES, turns
+from schemas.lineage import Step
+from storage.store import Store
+from web.app import create_app
 from web.patience import Patience
 
 HTML = {"accept": "text/html,application/xhtml+xml"}
@@ -94,3 +100,23 @@ def test_without_seconds_a_browser_waits_too() -> None:
     slow = Slow()
     threading.Timer(0.1, slow.finish.set).start()
     assert client_of(slow.page, None).get("/slow", headers=HTML).text == "made"
+
+
+def test_the_browser_says_what_is_being_made_and_shows_it_when_asked_again(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    rows = {"id": [bytes(16)], "content_hash": [bytes(16)], "messages": [turns(("user", "a"), ("assistant", "b"))]}
+    draft = store.draft(Step(stage="ingest", method={"source": "x"}))
+    draft.put("examples", pl.DataFrame(rows, schema_overrides={"messages": MESSAGES}))
+    draft.homes = [draft.step.output]
+    store.tag("one", store.commit(draft).ref)
+    client = TestClient(create_app(tmp_path, allowed_hosts=("testserver",), patience_seconds=0.001))
+    slow = "select sum(a.i * b.i) as s, '<script>' as t from range(2000) a(i), range(2000) b(i)"
+    told = client.get("/sql/one@v1", params={"q": slow}, headers=HTML)
+    assert told.status_code == 202
+    assert "This is being worked out" in told.text
+    assert "sql: one@v1" in told.text
+    assert "<script>'" not in told.text
+    assert 'http-equiv="refresh"' in told.text
+    made = client.get("/sql/one@v1", params={"q": slow}, headers=HTML)
+    assert made.status_code == 200
+    assert "3996001000000" in made.text
