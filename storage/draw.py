@@ -128,14 +128,17 @@ def histogram(
         x = min(max(x_of(threshold), left), width - right)
         off = " (outside)" if not low <= threshold <= high else ""
         anchor = "start" if x < width / 2 else "end"
-        side = "above" if direction == "keep-above" else "below"
+        told = f"kept {'above' if direction == 'keep-above' else 'below'} {number(threshold, 3)}{off}"
+        if len(one.rules) > 1:  # short, and turned away from each other
+            anchor = "end" if direction == "keep-above" and x > left + 40 else "start"
+            told = f"{'≥' if direction == 'keep-above' else '≤'} {number(threshold, 3)}{off}"
         parts.append(
             tag("line", tag("title", f"{name} {number(threshold)}"), class_="threshold", x1=x, x2=x, y1=6, y2=base)
         )
         parts.append(
             tag(
                 "text",
-                f"kept {side} {number(threshold, 3)}{off}",
+                told,
                 class_="threshold-label",
                 x=x + (4 if anchor == "start" else -4),
                 y=12,
