@@ -58,7 +58,7 @@ def card(known: Mapping[str, Any], training: Training, license_of_base: str | No
     front = {
         "library_name": "transformers" if full else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["provender", "trl", training.method, training.adapter.kind],
+        "tags": ["provender", known.get("trained_by", "trl"), training.method, training.adapter.kind],
     }
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
     lines += [f"# {'Model' if full else 'Adapter'} fine-tuned from {_code(base)}", ""]
@@ -73,14 +73,15 @@ def card(known: Mapping[str, Any], training: Training, license_of_base: str | No
         "These are figures on the training data. They say nothing about other data; see `provender evaluate`.",
         "",
     ]
-    warnings = known["preflight"]["warnings"]
+    warnings = known.get("preflight", {}).get("warnings", [])
     if warnings:
         lines += ["Noted before training:", "", *(f"- {warning}" for warning in warnings), ""]
-    lines += ["## Load it", "", "```python", (_LOAD_FULL if full else _LOAD_ADAPTER).rstrip(), "```", ""]
-    lines += [
-        "`training.json` beside this card holds the loss curve, the ids of the first batches and all settings.",
-        "",
-    ]
+    if known.get("has_weights", True):
+        lines += ["## Load it", "", "```python", (_LOAD_FULL if full else _LOAD_ADAPTER).rstrip(), "```", ""]
+    held = "the loss curve, the ids of the first batches and all settings"
+    if "first_batches" not in known:  # another program trained: which examples it saw when, it did not say
+        held = "the losses that were found and all settings; `prepared/` what the trainer was given"
+    lines += [f"`training.json` beside this card holds {held}.", ""]
     return "\n".join(lines)
 
 
@@ -95,6 +96,8 @@ def _dataset_facts(known: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
     if about["gate_reason"]:
         facts.append(("reason given for overriding the gate", about["gate_reason"]))
+    if "preflight" not in known:  # another program tokenized
+        return [*facts, ("examples", int(known["metrics"]["examples"]))]
     return [*facts, ("examples", known["preflight"]["examples"]), ("tokens", known["preflight"]["tokens"])]
 
 
@@ -111,7 +114,8 @@ def _method_facts(training: Training, known: Mapping[str, Any]) -> list[tuple[st
         ("packing", training.packing),
         ("max_length", training.max_length),
         ("rng_seed", known["rng_seed"]),
-        ("versions", ", ".join(f"{name} {version}" for name, version in known["versions"].items())),
+        *([("trained by", known["trained_by"])] if "trained_by" in known else []),
+        *([("versions", ", ".join(f"{n} {v}" for n, v in known["versions"].items()))] if "versions" in known else []),
     ]
 
 

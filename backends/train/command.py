@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from backends.base import BackendConfig, speed
 from backends.protocols import TrainingRun
+from backends.train._card import write_card
 from backends.train._left import bring_up, history_in, metrics_in, weights_in
 from backends.train._record import claim, dataset_digest, recorded, run_key, write_json
 from backends.train._render import Rendered, render
@@ -116,7 +117,7 @@ class CommandTrainer:
         weights = weights_in(model)
         if weights is not None:
             produced += bring_up(weights, output_dir)
-        known = {
+        known: dict[str, Any] = {
             "key": key,
             "trainer": self.identity(),
             "base_model": self.config.model,
@@ -126,10 +127,13 @@ class CommandTrainer:
             "licenses": rows.license_counts(),
             "metrics": metrics,
             "history": history,
-            "files": produced,
+            "trained_by": self.config.style if self.config.style != "plain" else Path(self.config.command[0]).name,
+            "has_weights": weights is not None,
+            "files": [*produced, "README.md"],
         }
+        write_card(output_dir, known, self.config)
         write_json(output_dir / "training.json", known)
-        return TrainingRun(output_dir, metrics, tuple(history), tuple(produced))
+        return TrainingRun(output_dir, metrics, tuple(history), tuple(known["files"]))
 
     def _check(self, rows: TrainRows) -> None:
         if not len(rows):

@@ -88,7 +88,7 @@ def test_a_command_gets_dataset_and_config_and_its_metrics_come_back(data, tmp_p
     out = tmp_path / "out"
     run = config.open().train(data, out, rng_seed=4, progress=lambda *step: told.append(step))
     assert run.metrics == {"examples": 5.0, "loss": 0.25, "rows": 5.0}
-    assert run.files == ("model/weights.safetensors",)
+    assert run.files == ("model/weights.safetensors", "README.md")
     assert told == [(1, 0, "training on 5")]
     assert (out / "command.log").read_text() == "training on 5\n"
     lines = [json.loads(line) for line in (out / "prepared" / "train.jsonl").read_text().splitlines()]
@@ -117,11 +117,17 @@ for step, loss in ((1, 2.0), (2, 1.5)):
 
 
 def test_weights_metrics_and_losses_that_a_trainer_left_are_found(data, tmp_path):
-    run = Command(command=script(tmp_path, LIKE_TRANSFORMERS)).open().train(data, tmp_path / "out", rng_seed=0)
+    about = TrainedOn(dataset="publish@0123456789abcdef", gate="passed")
+    trainer = Command(command=script(tmp_path, LIKE_TRANSFORMERS)).open()
+    run = trainer.train(data, tmp_path / "out", rng_seed=0, about=about)
     out = tmp_path / "out"
     assert (out / "adapter_model.safetensors").read_bytes() == b"step 2", "the last checkpoint, where evaluate looks"
     assert not (out / "optimizer.pt").exists(), "pickles stay where they are"
-    assert not (out / "README.md").exists()
+    card = (out / "README.md").read_text()
+    assert "a card that knows nothing" not in card, "ours, which names the dataset"
+    assert "| dataset | `publish@0123456789abcdef` |" in card
+    assert f"| trained by | `{Path(sys.executable).name}` |" in card
+    assert "## Load it" in card
     assert run.metrics == {"examples": 5.0, "train_loss": 1.75}
     assert run.history == ({"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.5})
     assert Command(command=script(tmp_path, "raise SystemExit(1)")).open().train(data, out, rng_seed=0) == run
