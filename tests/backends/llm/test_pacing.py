@@ -108,3 +108,19 @@ def test_repeats_are_a_fifth_of_the_requests_and_twenty() -> None:
     budget = RepeatBudget()
     budget.requests = 100
     assert [budget.take() for _ in range(41)] == [True] * 40 + [False]
+
+
+@pytest.mark.parametrize(("ceiling", "first"), [(8, 8), (32, 16), (80, 40), (4096, 64)])
+def test_a_pace_begins_with_half_of_what_is_allowed_within_bounds(ceiling: int, first: int) -> None:
+    assert Pace(ceiling, "http://a-server-never-seen/v1").limit == first
+
+
+def test_a_second_model_of_an_endpoint_begins_with_what_the_first_learned() -> None:
+    """Six fit: the second begins near six, not with 64; another endpoint, and a lower ceiling, are not misled."""
+    world = World(ceiling=128, room=6)
+    world.pace = Pace(128, "http://one/v1", clock=lambda: world.now)
+    world.live(600)
+    learned = Pace(128, "http://one/v1").limit
+    assert learned == world.pace.limit <= 13
+    assert Pace(128, "http://two/v1").limit == 64
+    assert Pace(2, "http://one/v1").limit == 2
