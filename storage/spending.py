@@ -36,20 +36,14 @@ class Spent:
         return Spent(self.calls + other.calls, self.tokens + other.tokens, usd)
 
     def words(self, billed: bool) -> str:
-        """As people read it: ``$0.0123 (4,567 tokens)``; tokens alone where nobody sends an invoice.
+        """As people read it, without the unit of tokens: money where somebody sends an invoice and the price is known.
 
         >>> Spent(3, 4567, 0.0123).words(True), Spent(3, 4567, None).words(True), Spent(3, 4567).words(False)
-        ('$0.0123 (4,567 tokens)', '4,567 tokens (price unknown)', '4,567 tokens')
+        ('$0.0123', '4,567', '4,567')
         """
-        if not billed:
-            return f"{self.tokens:,} tokens"
-        if self.usd is None:
-            return f"{self.tokens:,} tokens (price unknown)"
-        return (
-            f"${self.usd:,.4f} ({self.tokens:,} tokens)"
-            if self.usd < 1
-            else f"${self.usd:,.2f} ({self.tokens:,} tokens)"
-        )
+        if not billed or self.usd is None:
+            return f"{self.tokens:,}"
+        return f"${self.usd:,.4f}" if self.usd < 1 else f"${self.usd:,.2f}"
 
 
 class Spending:
@@ -82,23 +76,32 @@ class Spending:
             self._phase = (done, total)
 
     def words(self, done: int, total: int) -> str:
-        """One line: spent, rate, time left, and the total it leads to.
+        """One line: spent, the total it leads to, time left, rate; the most wanted first, for a terminal may cut it off.
 
         ``done`` of ``total`` calls of the present list are through; where the method has said how far its whole work is,
         that counts instead.
         """
         with self._lock:
             now = self._clock()
-            told = [f"spent {self.spent.words(self._billed)}"]
             calls, tokens = self._rates(now)
-            if calls > 0:
-                told.append(f"{calls:,.1f} calls/s, {tokens:,.0f} tokens/s")
             left, whole = self._leads_to(done, total, calls, now)
+            if whole is not None and whole.tokens <= self.spent.tokens:
+                whole = None
+            told = [f"spent {self._of(whole, self._billed)}"]
             if left is not None:
                 told.append(f"ETA {span(left)}")
-            if whole is not None and whole.tokens > self.spent.tokens:
-                told.append(f"in all about {whole.words(self._billed)}")
+            if calls > 0:
+                told.append(f"{calls:,.1f} calls/s, {tokens:,.0f} tokens/s")
+            if self._billed and self.spent.usd is not None:
+                told.append(self._of(whole, False))
+            elif self._billed:
+                told.append("price unknown")
             return ", ".join(told)
+
+    def _of(self, whole: Spent | None, billed: bool) -> str:
+        """``$0.20 of about $1.00``, or the same in tokens."""
+        of = f" of about {whole.words(billed)}" if whole is not None else ""
+        return self.spent.words(billed) + of + ("" if billed and self.spent.usd is not None else " tokens")
 
     def _rates(self, now: float) -> tuple[float, float]:
         if len(self._recent) < 2:

@@ -64,5 +64,5 @@ def test_a_step_tells_its_models_how_far_it_is_and_hears_what_they_spend(tmp_pat
         llm.generate([Request.ask("more")])
     cache.close()
     assert heard[-1].calls
-    assert heard[-1].note.startswith("spent $0.0000 (22 tokens)"), "a script is free, and says so"
-    assert "in all about $0.0000 (88 tokens)" in heard[-1].note, "11 calls for 10 of 40"
+    assert heard[-1].note.startswith("spent $0.0000 of about $0.0000, "), "a script is free, and says so"
+    assert heard[-1].note.endswith("22 of about 88 tokens"), "11 calls for 10 of 40"

@@ -25,14 +25,14 @@ def test_a_list_of_calls_leads_to_its_own_end() -> None:
     world = World()
     world.calls(20)
     said = world.spending.words(20, 100)
-    assert said == ("spent $0.2000 (200 tokens), 1.9 calls/s, 19 tokens/s, ETA 0:42, in all about $1.00 (1,000 tokens)")
+    assert said == ("spent $0.2000 of about $1.00, ETA 0:42, 1.9 calls/s, 19 tokens/s, 200 of about 1,000 tokens")
 
 
 def test_calls_from_the_cache_cost_nothing_more() -> None:
     """50 of 100 were hits; 10 are paid so far, 40 to come at a cent."""
     world = World()
     world.calls(10)
-    assert "in all about $0.5000 (500 tokens)" in world.spending.words(60, 100)
+    assert "of about $0.5000, " in world.spending.words(60, 100)
 
 
 def test_the_method_knows_better_than_the_list_at_hand() -> None:
@@ -42,7 +42,8 @@ def test_the_method_knows_better_than_the_list_at_hand() -> None:
     world.calls(10)
     world.spending.of_step(10, 40)
     said = world.spending.words(10, 10)
-    assert "in all about $0.4000 (400 tokens)" in said
+    assert "of about $0.4000, " in said
+    assert said.endswith("100 of about 400 tokens")
     assert "ETA 0:15" in said, "10 took 5 seconds, 30 are left"
 
 
@@ -54,16 +55,18 @@ def test_a_second_phase_adds_to_the_first() -> None:
     world.spending.of_step(0, 20)
     world.calls(5)
     world.spending.of_step(5, 20)
-    assert "spent $0.1500 (150 tokens)" in world.spending.words(5, 20)
-    assert "in all about $0.3000 (300 tokens)" in world.spending.words(5, 20), "10 before, 20 in this phase"
+    assert "spent $0.1500 of about $0.3000, " in world.spending.words(5, 20), "10 before, 20 in this phase"
 
 
 def test_an_unknown_price_is_unknown_and_ones_own_machine_sends_no_invoice() -> None:
     unknown, own = World(usd=None), World(usd=None, billed=False)
     unknown.calls(2)
     own.calls(2)
-    assert unknown.spending.words(2, 4).startswith("spent 20 tokens (price unknown), ")
-    assert own.spending.words(2, 4).startswith("spent 20 tokens, ")
+    assert unknown.spending.words(2, 4).startswith("spent 20 of about 40 tokens, ETA ")
+    assert unknown.spending.words(2, 4).endswith(", price unknown")
+    assert own.spending.words(2, 4).startswith("spent 20 of about 40 tokens, ETA ")
+    assert own.spending.words(2, 2).startswith("spent 20 tokens, ")
+    assert "price" not in own.spending.words(2, 4)
 
 
 def test_one_call_without_a_price_makes_the_sum_unknown_and_a_call_without_tokens_does_not() -> None:
