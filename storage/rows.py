@@ -153,6 +153,8 @@ def rows(
 def _shown(columns: Sequence[Column], order: str, where: Mapping[str, Range], most: int = 5) -> tuple[Column, ...]:
     """The scores that a line carries: those the question names, then one of each step, the latest first."""
     named = {order.removeprefix("-"), *where}
+    if any(column.stage == "losses" and column.key in named for column in columns):
+        named |= {column.key for column in columns if column.stage == "losses"}  # before and after say little alone
     first = [column for column in columns if column.key in named]
     room = most - len(first)
     latest = [c for c in reversed(columns) if c.key not in named and (c.name == "score" or "." not in c.key)]

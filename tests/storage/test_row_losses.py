@@ -31,6 +31,7 @@ def test_a_repeat_counts_once_but_shows_its_loss_at_each_place(world: Seeded) ->
     listed = rows(world.store, world.steps["losses"], order="-losses.after", where={"losses.after": (0.0, None)}, limit=50)
     assert listed.total == 23
     assert len({one.id for one in listed.rows}) == 20
+    assert {"losses.after", "losses.before", "losses.change", "losses.tokens"} <= set(listed.shown)
     (found,) = show(world.store, "support-bot@v1").losses
     assert len({one.id for one in found.worst}) == len(found.worst)
 
