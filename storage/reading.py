@@ -13,7 +13,7 @@ from pathlib import Path
 from schemas.errors import CorruptStore, MissingDataset, NewerStore
 from schemas.lineage import DatasetRef, Manifest
 from storage import manifests
-from storage.fs import Remote
+from storage.fs import LocalFileSystem, Remote
 from storage.layout import manifest_path
 from storage.objects import Disk
 from storage.store import Store
@@ -83,7 +83,7 @@ class ReadingStore(Store):
 
 
 def _stamp(disk: Disk, path: Path) -> _Stamp | None:
-    if isinstance(disk.fs, Remote):
+    if not isinstance(disk.fs, LocalFileSystem) and isinstance(disk.fs, Remote):  # a protocol is slow to look for
         return disk.fs.stamp(path)
     try:
         seen = os.stat(path)

@@ -29,6 +29,8 @@ from web import asked
 from web.frame import Frame, as_json, attachment
 from web.links import Links
 
+#: Histograms that a version's page draws unless it is asked for all: those of the latest steps.
+PLOTS = 24
 #: Lines of the front page and of the list of all versions.
 PER_PAGE = 200
 _KEY = re.compile(r"(?:[0-9a-f]{2}){8,64}")
@@ -124,6 +126,7 @@ class Pages:
             page=page,
             graph=graph,
             bin_link=bin_link,
+            plots=page.histograms if request.query_params.get("scores") else page.histograms[-PLOTS:],
             loss_link=loss_link,
             samples=self._samples(address) if page.rows else (),
             recipe=recipe_yaml(page.recipe),

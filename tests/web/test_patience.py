@@ -119,4 +119,4 @@ def test_the_browser_says_what_is_being_made_and_shows_it_when_asked_again(tmp_p
     assert 'http-equiv="refresh"' in told.text
     made = client.get("/sql/one@v1", params={"q": slow}, headers=HTML)
     assert made.status_code == 200
-    assert "3996001000000" in made.text
+    assert "3,996,001,000,000" in made.text
