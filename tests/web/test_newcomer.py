@@ -42,6 +42,7 @@ def test_a_kept_row_says_which_example_of_which_file_it_was_and_what_it_passed(p
     assert "Example " in told
     assert "of data/dolly.jsonl" in told
     assert "Kept at filter by clear: score" in told
+    assert page.locator("#from").inner_text().startswith("Came from example ")
 
 
 def test_a_dropped_row_says_which_rule_took_it_and_by_how_much(page: Any) -> None:
