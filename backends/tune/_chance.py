@@ -14,8 +14,9 @@ from backends.quiet import ALONE
 class Chance:
     """A session's own stream of torch's random numbers; ``restart`` begins it anew."""
 
-    def __init__(self, rng_seed: int) -> None:
+    def __init__(self, rng_seed: int, device: str = "auto") -> None:
         self._rng_seed = rng_seed
+        self._device = device
         self._states: list[Any] = []
 
     def restart(self) -> None:
@@ -27,7 +28,7 @@ class Chance:
         """While it lasts, this stream is torch's, and no other session of the process draws; then torch has its own back."""
         import torch
 
-        devices = list(range(torch.cuda.device_count()))
+        devices = [] if self._device == "cpu" else list(range(torch.cuda.device_count()))
         with ALONE, torch.random.fork_rng(devices):
             if self._states:
                 torch.set_rng_state(self._states[0])

@@ -35,7 +35,7 @@ class TorchTuning:
 
         call_home_off()
         self.config = config
-        self._chance = Chance(rng_seed)
+        self._chance = Chance(rng_seed, config.device)
         with self._chance.drawing(), quiet_loading():
             model, tokenizer = load_model(
                 Transformers(model=config.model, device=config.device, download=config.download)
