@@ -4,6 +4,7 @@ Reads a job (JSON) and writes one JSON file of figures per model. Imports nothin
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,9 +17,18 @@ def main(job_file):
     from lm_eval.tasks._yaml_loader import load_yaml
 
     job = json.loads(Path(job_file).read_text("utf-8"))
-    tasks = [own_task(task, load_yaml) if task.endswith((".yaml", ".yml")) else task for task in job["tasks"]]
-    named = any(isinstance(task, str) for task in tasks)
-    manager = TaskManager(include_defaults=named)  # the index of all shipped tasks takes seconds
+    files = [task for task in job["tasks"] if task.endswith((".yaml", ".yml"))]
+    if len({Path(file).parent for file in files}) == 1:
+        os.chdir(Path(files[0]).parent)  # a group's tasks may name data files beside it
+    tasks = [own_task(task, load_yaml) if task in files else task for task in job["tasks"]]
+    named = len(files) < len(tasks)
+    groups = [
+        str(Path(file).parent)
+        for file, task in zip(job["tasks"], tasks, strict=True)
+        if file in files and isinstance(task, str)
+    ]
+    # The index of all shipped tasks takes seconds; a group is known only by an index of the folder that it lies in.
+    manager = TaskManager(include_defaults=named, include_path=groups or None)
     device = job["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     for done, model in enumerate(job["models"]):
         print(json.dumps({"model": model["name"], "done": done, "total": len(job["models"])}), flush=True)
@@ -44,8 +54,10 @@ def main(job_file):
 
 
 def own_task(path, load_yaml):
-    """A task file as a config; data files that it names relative to itself are found from anywhere."""
+    """A task file as a config, whose data files beside it are found from anywhere; of a group its name."""
     config = load_yaml(path, resolve_func=True)
+    if "group" in config:
+        return config["group"]
     known = (config.get("dataset_kwargs") or {}).get("data_files")
     if known:
         config["dataset_kwargs"]["data_files"] = beside(known, Path(path).parent)
@@ -75,6 +87,7 @@ def figures(found):
                 "dataset": [
                     ((found.get("configs") or {}).get(name) or {}).get(key) for key in ("dataset_path", "dataset_name")
                 ],
+                "sample_len": result.get("sample_len"),  # of a group, whose examples are those of its tasks
                 "metrics": {key: value for key, value in result.items() if "," in key},
                 "examples": [example(one) for one in samples.get(name, ())],
             }

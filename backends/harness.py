@@ -153,7 +153,10 @@ class HarnessRun:
                 process.kill()
                 raise
         if code != 0:
-            raise BackendError(f"lm-evaluation-harness ended with {code}; it said: {model.last_words()}")
+            raise BackendError(
+                f"lm-evaluation-harness ended with {code}; it said: {model.last_words()}; `lm-eval ls tasks` lists the "
+                "names it knows, and `download: true` lets it fetch a task's data once"
+            )
 
 
 class _Told:
@@ -178,8 +181,8 @@ class _Told:
 
     def last_words(self) -> str:
         """The error and the lines above it, without the traceback's code."""
-        told = [line for line in self._lines if not line.startswith((" ", "Traceback"))]
-        return " / ".join(told[-4:]) or "nothing"
+        told = [line for line in self._lines if not line.startswith((" ", "Traceback")) and "%|" not in line]
+        return " / ".join(told[-3:]) or "nothing"
 
 
 def _environment(config: Harness) -> Mapping[str, str]:

@@ -56,7 +56,9 @@ def harness_result(
             rows = _examples(one, other, metric, filtered)
             before = _number(other["metrics"].get(key)) if other else None
             error = _number(one["metrics"].get(f"{metric}_stderr,{filtered}"))
-            found = Measured(metric=name, examples=rows.height, value=value, before=before)
+            found = Measured(
+                metric=name, examples=rows.height or int(one.get("sample_len") or 0), value=value, before=before
+            )
             measured.append(_with_intervals(found, rows, error, rng))
             frames.append(rows.select(pl.lit(name).alias("metric"), pl.all()))
             tasks[name] = {
