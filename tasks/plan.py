@@ -211,7 +211,8 @@ def _rows_expected(
         case "finetune":
             return (0, 0)
         case "rank" | "publish" | "evaluate" | "losses":
-            return rows.get(dict(step.inputs)["pool"])
+            pool = dict(step.inputs).get("pool")  # benchmarks of an evaluation have none
+            return rows.get(pool) if pool else (0, 0)
         case _:
             pool = inputs[0] if inputs else None
             keep = step.method.get("keep_examples")
@@ -228,11 +229,14 @@ def _calls_expected(
     """
     if not any(need in step.backends for need in MODELS):
         return (0, 0), (0, 0)
-    method = _method_of(step, recipe)
-    pool = rows.get(step.inputs[0][1])
+    method: Any = _method_of(step, recipe)
+    ref = step.inputs[0][1]
+    if step.stage == "evaluate" and recipe.evaluate:
+        method, ref = recipe.evaluate.pairwise, dict(step.inputs)["pool"]
+    pool = rows.get(ref)
     if method is None or pool is None:
         return None, None
-    most = method.expected_calls(pool[1], _words_each(store, step.inputs[0][1]))
+    most = method.expected_calls(pool[1], _words_each(store, ref))
     return (0, most.calls), (0, most.tokens)
 
 

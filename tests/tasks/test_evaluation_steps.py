@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.curate import curate
+from flows.curate import curate, curation
 from schemas.errors import RecipeError
 from schemas.lineage import Manifest
 from schemas.recipe import Recipe, load_recipe
@@ -17,6 +17,7 @@ from storage.store import Store
 from tasks.check import looks
 from tasks.events import Event, listening
 from tasks.leaderboard import leaderboard
+from tasks.plan import plan_of
 from tests.tasks.fakes_recipe import recipe
 
 QUIZ = """
@@ -135,6 +136,16 @@ def test_figures_and_their_caveats_reach_the_board_the_card_and_the_page(done: t
     assert "win-rate-reference" in text
     assert "quiz/acc" in text
     assert "stayed with the place" in text
+
+
+def test_a_plan_foretells_the_judge_s_calls(tmp_path: Path) -> None:
+    if importlib.util.find_spec("lm_eval") is None:
+        pytest.skip("needs the extra `eval`")
+    plan = plan_of(evaluating(tmp_path), tmp_path / "store", curation)
+    own, harness = (step for step in plan.steps if step.stage == "evaluate")
+    # at most three of the target's rows, against the reference, by both models, in both orders
+    assert own.calls == (0, 3 * 2 * 2)
+    assert (harness.method, harness.calls, harness.rows) == ("harness", (0, 0), (0, 0))
 
 
 def test_the_model_s_own_card_tells_its_evaluations_once(done: tuple[Path, Store, str]) -> None:
