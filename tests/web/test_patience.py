@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import polars as pl
 import pytest
@@ -16,9 +17,11 @@ from schemas.errors import MissingDataset
 from schemas.examples import MESSAGES, turns
 from schemas.lineage import Step
 from storage.store import Store
+from tests.web.driving import CHROMIUM, chromium, serving
 from web.app import create_app
 from web.patience import Patience
 
+SLOW = "select sum(a.i * b.i) as s, '<script>' as t from range(2000) a(i), range(2000) b(i)"
 HTML = {"accept": "text/html,application/xhtml+xml"}
 
 
@@ -103,20 +106,39 @@ def test_without_seconds_a_browser_waits_too() -> None:
 
 
 def test_the_browser_says_what_is_being_made_and_shows_it_when_asked_again(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    rows = {"id": [bytes(16)], "content_hash": [bytes(16)], "messages": [turns(("user", "a"), ("assistant", "b"))]}
-    draft = store.draft(Step(stage="ingest", method={"source": "x"}))
-    draft.put("examples", pl.DataFrame(rows, schema_overrides={"messages": MESSAGES}))
-    draft.homes = [draft.step.output]
-    store.tag("one", store.commit(draft).ref)
+    _one_example(tmp_path)
     client = TestClient(create_app(tmp_path, allowed_hosts=("testserver",), patience_seconds=0.001))
-    slow = "select sum(a.i * b.i) as s, '<script>' as t from range(2000) a(i), range(2000) b(i)"
-    told = client.get("/sql/one@v1", params={"q": slow}, headers=HTML)
+    told = client.get("/sql/one@v1", params={"q": SLOW}, headers=HTML)
     assert told.status_code == 202
     assert "This is being worked out" in told.text
     assert "sql: one@v1" in told.text
     assert "<script>'" not in told.text
     assert 'http-equiv="refresh"' in told.text
-    made = client.get("/sql/one@v1", params={"q": slow}, headers=HTML)
+    made = client.get("/sql/one@v1", params={"q": SLOW}, headers=HTML)
     assert made.status_code == 200
     assert "3,996,001,000,000" in made.text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_real_browser_arrives_at_the_page_by_itself(tmp_path: Path, scripts: bool) -> None:
+    pytest.importorskip("playwright")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    _one_example(tmp_path)
+    with serving(tmp_path, patience_seconds=0.001) as address, chromium() as browser:
+        page = browser.new_context(java_script_enabled=scripts).new_page()
+        told = page.goto(f"{address}/sql/one@v1?{urlencode({'q': SLOW})}")
+        assert told.status == 202
+        page.get_by_text("3,996,001,000,000").wait_for(timeout=20_000)
+        assert page.get_by_role("heading", name="SQL over one@v1").is_visible()
+
+
+def _one_example(root: Path) -> None:
+    """A store with one version, tagged ``one``."""
+    store = Store.open(root)
+    rows = {"id": [bytes(16)], "content_hash": [bytes(16)], "messages": [turns(("user", "a"), ("assistant", "b"))]}
+    draft = store.draft(Step(stage="ingest", method={"source": "x"}))
+    draft.put("examples", pl.DataFrame(rows, schema_overrides={"messages": MESSAGES}))
+    draft.homes = [draft.step.output]
+    store.tag("one", store.commit(draft).ref)
