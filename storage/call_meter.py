@@ -119,7 +119,7 @@ class LedgerMeter:
         """Store one scoring, settle its reservation. All it read counts as prompt: nothing was written."""
         key = self._keys[position]
         read = result.prompt_tokens + result.n_tokens
-        usd = self._nothing_due if self._price is None else read * self._price[0] / 1e6
+        usd = None if self._price is None else read * self._price[0] / 1e6  # unknown is not nothing
         kept = result.failure is None or result.failure in SETTLED_FAILURES
         stored = Stored(
             key=key,

@@ -202,7 +202,9 @@ def _create_only(disk: Disk) -> str | None:
         number = content["format"]
         how = content.get("probe", {}).get("create_only", "link")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptStore(f"{disk.shown(path)} is damaged; restore it from a copy, or write {_FORMAT_ALONE} into it") from error
+        raise CorruptStore(
+            f"{disk.shown(path)} is damaged; restore it from a copy, or write {_FORMAT_ALONE} into it"
+        ) from error
     if not isinstance(number, int) or number < 1:
         raise CorruptStore(f"{disk.shown(path)} names format {number!a:.40}; restore it from a copy")
     if number > FORMAT:

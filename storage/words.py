@@ -110,7 +110,7 @@ def usd(money: Money) -> str:
         return f"${money.usd:,.4f}" if money.usd < 1 else f"${money.usd:,.2f}"
     if money.known_usd is not None:
         return f"at least ${money.known_usd:,.4f} ({counted(money.unpriced_calls, 'call')} without a price)"
-    return "unknown (the endpoint's price is not known)"
+    return "unknown (no price is known for what was called)"
 
 
 def amount(money: Money) -> str:
