@@ -28,7 +28,9 @@ def test_a_version_tells_how_many_were_drawn_and_which_it_learned_least(world: S
 
 def test_a_repeat_counts_once_but_shows_its_loss_at_each_place(world: Seeded) -> None:
     """The mixture repeats three of the rows: 23 rows carry a loss, 20 examples are counted."""
-    listed = rows(world.store, world.steps["losses"], order="-losses.after", where={"losses.after": (0.0, None)}, limit=50)
+    listed = rows(
+        world.store, world.steps["losses"], order="-losses.after", where={"losses.after": (0.0, None)}, limit=50
+    )
     assert listed.total == 23
     assert len({one.id for one in listed.rows}) == 20
     assert {"losses.after", "losses.before", "losses.change", "losses.tokens"} <= set(listed.shown)
