@@ -14,6 +14,8 @@ LONGEST_WAIT_SECONDS = 60.0
 #: Answers after which the pace is looked at: fewer would mistake chance for load.
 _WINDOW = 40
 _HOLD_WINDOWS = 8
+#: With a larger share rejected there are too few answers in a window to tell chance by, and waiting is right in any case.
+_MOST_BY_CHANCE = 0.7
 
 #: What each endpoint took last, in this process: a second model there, or a second engine, begins with it.
 _learned: dict[str, float] = {}
@@ -37,7 +39,8 @@ class Pace:
     A cut must earn its place. Where rejections come from load, fewer requests at once are rejected less and cost little
     throughput: the cut stays, and the next one follows. Where they come at random, as large a share is rejected as
     before and throughput falls with the cut: it is taken back, and for a while rejections do not stop the climb (unless
-    their share grows). So a storm of 429 that our concurrency does not cause does not bring the run to its knees.
+    their share grows, or most of all is rejected). So a storm of 429 that our concurrency does not cause does not bring
+    the run to its knees.
     """
 
     def __init__(self, ceiling: int, endpoint: str = "", clock: Callable[[], float] = time.monotonic) -> None:
@@ -102,9 +105,10 @@ class Pace:
         self._good = self._bad = 0
         self._since = now
         cut, self._cut = self._cut, None
-        if cut is not None and rejected > 0.75 * cut.rejected and rate < (1 + cut.factor) / 2 * cut.rate:
+        likely = rejected <= _MOST_BY_CHANCE
+        if cut is not None and likely and rejected > 0.75 * cut.rejected and rate < (1 + cut.factor) / 2 * cut.rate:
             self.limit, self._hold, self._chance = cut.limit, _HOLD_WINDOWS, cut.rejected
-        by_chance = self._hold > 0 and rate > 0 and rejected < 1.3 * self._chance + 0.05
+        by_chance = self._hold > 0 and likely and rate > 0 and rejected < 1.3 * self._chance + 0.05
         self._hold = self._hold - 1 if by_chance else 0
         if rejected < 0.02 or by_chance:
             self.limit = min(float(self.ceiling), self.limit + max(1.0, self.limit / 4))

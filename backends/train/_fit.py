@@ -20,6 +20,8 @@ from schemas.training import Training
 
 #: How many of the first forward passes are written down with the ids they saw.
 RECORDED = 50
+#: The last file of a checkpoint to be written: what these passes saw so far.
+_ORDER = "first_batches.json"
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,12 @@ def fit(job: Job, model: Any, reference: Any, tokenizer: Any, made: Sequences | 
 
 
 def newest_checkpoint(output_dir: Path) -> Path | None:
-    """The checkpoint with the most steps whose state file is whole; a kill while saving leaves one without."""
+    """The checkpoint with the most steps whose state and order are whole; a kill while saving leaves one without."""
     found = [(int(p.name.partition("-")[2]), p) for p in output_dir.glob("checkpoint-*") if p.name[11:].isdigit()]
     for _, path in sorted(found, reverse=True):
         try:
-            json.loads((path / "trainer_state.json").read_text())
+            for name in ("trainer_state.json", _ORDER):
+                json.loads((path / name).read_text())
         except (OSError, ValueError):  # torn by a kill: the one before it is used
             continue
         return path
@@ -133,11 +136,11 @@ class _Order:
     def keep(self, checkpoint: Path, steps: int) -> None:
         """What was trained so far; the loader has already fetched one batch more."""
         done = self.batches[: steps * self._per_step]
-        (checkpoint / "first_batches.json").write_text(json.dumps(done))
+        (checkpoint / _ORDER).write_text(json.dumps(done))
 
     def restore(self, checkpoint: Path) -> None:
         """Goes on after what the checkpoint had seen."""
-        self.batches = json.loads((checkpoint / "first_batches.json").read_text())
+        self.batches = json.loads((checkpoint / _ORDER).read_text())
 
 
 def _trainer(job: Job, model: Any, reference: Any, tokenizer: Any, made: Sequences | Pairs) -> tuple[Any, _Order]:

@@ -48,6 +48,18 @@ def test_rejections_by_chance_do_not_bring_the_pace_down(share: float) -> None:
     assert sum(limits) / len(limits) >= 0.6 * 32
 
 
+def test_a_few_answers_among_many_rejections_are_not_taken_for_chance() -> None:
+    """A window of 2 answers after one of 6 looks like a loss of throughput; it is what a server with six places gives."""
+    now = 0.0
+    pace = Pace(64, clock=lambda: now)
+    for good, rejected, limit in ((5, 59, 16), (6, 34, 8), (2, 38, 4), (40, 0, 5)):
+        now += 1.0
+        for k in range(good + rejected):
+            pace.in_flight += 1
+            pace.leave(overloaded=k < rejected, seconds=0.05)
+        assert int(pace.limit) == limit
+
+
 def test_a_server_that_rejects_everything_still_gets_one_at_a_time() -> None:
     limits = World(ceiling=32, room=0).live(300)
     assert limits[-1] == 1

@@ -190,7 +190,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(base, fruit, tmp_
     words = [sys.executable, "-W", "ignore", "-c", script, json.dumps(settings), str(fruit), str(out)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not (out / "checkpoint-15" / "trainer_state.json").exists():
+    while not (out / "checkpoint-15" / "first_batches.json").exists():  # written last
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline, "no checkpoint within two minutes"
         time.sleep(0.05)
@@ -199,6 +199,8 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(base, fruit, tmp_
     process.stderr.close()
     assert not (out / "training.json").exists()
     (out / "checkpoint-99").mkdir()  # what a kill in the middle of saving leaves: no state file in it
+    (out / "checkpoint-98").mkdir()  # and a little later: a state, but not yet the order of the rows
+    (out / "checkpoint-98" / "trainer_state.json").write_text("{}")
     run = Trl(**settings).open().train(fruit, out, rng_seed=5)
     known = json.loads((out / "training.json").read_text())
     assert 15 <= known["resumed_from_step"] < 32
@@ -218,7 +220,8 @@ def test_checkpoints_of_another_run_are_not_used(base, fruit, tmp_path):
     first.train(fruit, out, rng_seed=0)
     stale = out / "checkpoint-1"
     stale.mkdir()
-    (stale / "trainer_state.json").write_text("{}")
+    for name in ("trainer_state.json", "first_batches.json"):
+        (stale / name).write_text("{}")
     run = config(base, max_steps=2).open().train(fruit, out, rng_seed=1)
     assert json.loads((out / "training.json").read_text())["resumed_from_step"] == 0
     assert run.metrics["steps"] == 2
