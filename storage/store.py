@@ -218,7 +218,10 @@ _FORMAT_ALONE = json.dumps({"format": FORMAT})
 
 def _create(disk: Disk) -> str:
     """An empty store; two processes that create it at once end up with the same one."""
-    foreign = [name for name in disk.fs.listdir(disk.root) if name not in _OURS and ".sqlite" not in name]
+    names = disk.fs.listdir(disk.root)
+    if "FORMAT" in names and (made := _create_only(disk)):  # by another, since we looked
+        return made
+    foreign = [name for name in names if name not in _OURS and ".sqlite" not in name]
     if foreign:
         raise StoreUnwritable(
             f"{disk.place} is no store and not empty (it holds {foreign[0]!a}); name an empty or a new one"

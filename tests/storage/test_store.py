@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from schemas.errors import BadName, CorruptStore, InvariantViolation, MissingDataset, NewerStore, StoreUnwritable
 from schemas.examples import EXAMPLES
 from schemas.lineage import DatasetRef, Part, Step
+from storage.fs import LocalFileSystem
 from storage.store import Store
 from tests.storage.making import ODD, SHORT, answers, examples, filter_step, ingest, ingest_step, keep_where
 
@@ -230,3 +231,19 @@ def test_a_manifest_cannot_name_a_file_outside_the_store(store: Store) -> None:
     with pytest.raises(CorruptStore, match=r"names '../../../secret', which is no digest"):
         store.pool(made.ref)
     assert any("is no digest" in finding.problem for finding in store.verify())
+
+
+def test_a_store_that_another_makes_between_two_looks_is_opened(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+
+    class Late(LocalFileSystem):
+        looked = False
+
+        def read(self, path: Path) -> bytes:
+            if path.name == "FORMAT" and not self.looked:
+                self.looked = True
+                Store.open(root)
+                raise FileNotFoundError(path)
+            return super().read(path)
+
+    assert list(Store.open(root, fs=Late()).versions()) == []
