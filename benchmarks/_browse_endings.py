@@ -1,5 +1,6 @@
 """The last steps of the browser's benchmark store: rank, mix in a shuffled order, publish, train."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,16 @@ BATCH = 100_000
 SOURCES = (("web", 0.5, "CC-BY-4.0"), ("forum", 0.28, None), ("code", 0.2, "Apache-2.0"))
 
 
-class Endings:
+class Endings(ABC):
     """What stands at the end of each of the two ways. ``draft`` is the builder's."""
 
     store: Store
     rng: np.random.Generator
     run_id: str
 
+    @abstractmethod
     def draft(self, stage: str, method: dict[str, Any], **inputs: DatasetRef) -> Any:
         """A draft of the step."""
-        raise NotImplementedError
 
     def rank(self, pool: DatasetRef) -> DatasetRef:
         draft = self.draft("rank", {"method": "ifd"}, pool=pool)
