@@ -1,29 +1,81 @@
-"""Every benchmark, one after the other: `python -m benchmarks [--quick] [name …]`. Each prints its figures and ratios."""
+"""Every benchmark, one after the other: `python -m benchmarks [--quick] [NAME …]`. Each prints its figures and ratios.
 
-import argparse
-import importlib
-import pkgutil
+After one NAME alone every argument goes to that benchmark, `--help` too: `python -m benchmarks NAME --rows 1000`. `--quick`
+goes to each of the named ones (all, where none is named) that has a quick form; the others run as they are.
+"""
+
+import ast
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import benchmarks
+HERE = Path(__file__).parent
 
 
-def main() -> int:
-    """Run the named benchmarks, or all; the exit code is the number that failed."""
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_"))
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(names)}")
-    chosen = parser.parse_args().names or names
-    unknown = set(chosen) - set(names)
-    if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the named benchmarks, or all; the exit code is the number that failed, 2 for arguments that make no sense."""
+    try:
+        runs = planned(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        return 2
+    if runs is None:
+        print(f"{__doc__}\nBenchmarks:")
+        print("\n".join(f"  {name:16} {told(name).splitlines()[0]}" for name in names()))
+        return 0
     failed = 0
-    for name in chosen:
-        doc = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").splitlines()[0]
-        print(f"\n== {name}: {doc}", flush=True)
-        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode != 0
+    for name, given in runs:
+        print(f"\n== {name}: {told(name).splitlines()[0]}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *given], check=False).returncode != 0
     return failed
+
+
+def planned(arguments: Sequence[str]) -> list[tuple[str, list[str]]] | None:
+    """Which benchmarks run, each with its arguments; None where help was asked for. ``ValueError`` says what is wrong.
+
+    >>> planned(["trace", "llm", "--quick"])
+    [('trace', []), ('llm', ['--quick'])]
+    """
+    first = next((i for i, word in enumerate(arguments) if word != "--quick"), len(arguments))
+    quick, rest = first > 0, list(arguments[first:])
+    if rest and rest[0] in ("-h", "--help"):
+        return None
+    count = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
+    known = names()
+    if count > 1 and rest[0] in known and rest[1] not in known:
+        raise ValueError(f"no benchmark {rest[1]}; what goes to {rest[0]} begins with its options")
+    unknown = sorted(set(rest[:count]) - set(known))
+    if unknown:
+        raise ValueError(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    if count == 1:
+        return [(rest[0], _taken(rest[0], [*["--quick"] * quick, *rest[1:]]))]
+    strange = [word for word in rest[count:] if word != "--quick"]
+    if strange:
+        raise ValueError(f"{' '.join(strange)} would go to several benchmarks; name one alone")
+    quick = quick or count < len(rest)
+    return [(name, ["--quick"] if quick and _takes(name, '"--quick"') else []) for name in rest[:count] or known]
+
+
+def names() -> list[str]:
+    """Every benchmark."""
+    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+
+
+def told(name: str) -> str:
+    """What a benchmark says of itself, without importing it."""
+    return ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text("utf-8"))) or name
+
+
+def _taken(name: str, given: list[str]) -> list[str]:
+    """Arguments of one benchmark; one without any would run and not look at them."""
+    if given and not _takes(name, "ArgumentParser"):
+        raise ValueError(f"{name} takes no arguments. {told(name)}")
+    return given
+
+
+def _takes(name: str, word: str) -> bool:
+    return word in (HERE / f"{name}.py").read_text("utf-8")
 
 
 if __name__ == "__main__":
