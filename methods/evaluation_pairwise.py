@@ -9,8 +9,9 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import LLM
+from methods.calibration import same_family
 from methods.conversation import as_turns, teaches
-from methods.pairwise import POINTS, Pair, Said, both_orders, length_figures, said_of, same_family, tally, verdict
+from methods.pairwise import POINTS, Pair, Said, both_orders, length_figures, said_of, tally, verdict
 from methods.prompted import Prompted
 from methods.sampling import Draw, calls_of, sample
 from methods.stats import Interval, wilson

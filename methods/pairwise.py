@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from backends.protocols import Reply, Request, Sampling, Turn
-from methods.calibration import family_of
 from methods.parsing import Unparsed, verdict_of
 from methods.prompt_files import Prompt
 from methods.sampling import failure_of
@@ -154,19 +153,6 @@ def length_figures(pairs: Sequence[Pair], outcomes: Sequence[str]) -> dict[str, 
         if np.isfinite(correlation):
             figures["correlation"] = round(correlation, 4)
     return figures
-
-
-def same_family(judge: str, writer: str) -> bool | None:
-    """Whether judge and writer are of one family by their names (a judge prefers its own); None where a name tells none.
-
-    Paper: Panickssery et al. 2024, LLM evaluators recognize and favor their own generations,
-    https://arxiv.org/abs/2404.13076
-
-    >>> same_family("openai/gpt-4o", "gpt-4o-mini"), same_family("gpt-4o", "Qwen2.5"), same_family("gpt-4o", "my-model")
-    (True, False, None)
-    """
-    ours, theirs = family_of(judge), family_of(writer)
-    return ours == theirs if ours and theirs else None
 
 
 def _mean(values: Sequence[int]) -> float | None:

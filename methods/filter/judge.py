@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Reply, Request, Turn
-from methods.calibration import calibration, family_of
+from methods.calibration import calibration, judge_called, own_family
 from methods.filter._rating import Rating, cut_ratings, rating_of
 from methods.keyed import keyed_hashes
 from methods.prompted import Prompted
@@ -46,7 +46,8 @@ class Judge(Prompted, FilterMethod):
     votes: int = Field(1, ge=1, le=15, description="replies per aspect; more than one needs a temperature")
     canaries: int = Field(8, ge=0, description="examples asked about again with another example's answer")
     written_by: tuple[str, ...] = Field(
-        (), description="models that wrote the answers, to tell a judge of its own family"
+        (),
+        description="models that wrote the answers: the audit says whether the judge is of their family, by the names",
     )
     label_field: str | None = Field(
         None, description="field of the original rows with a human label (true = good), to calibrate against"
@@ -80,7 +81,7 @@ class Judge(Prompted, FilterMethod):
         replies = sample(using.judge, self._requests(pairs), progress=using.progress, note="ratings")
         rated = [self._rated(replies[i * each : (i + 1) * each]) for i in range(len(pairs))]
         swapped = {i: rated[pool.height + n].value for n, (i, _) in enumerate(birds)}
-        judge = str(using.judge.identity().get("model") or using.judge.identity().get("weights", ""))
+        judge = judge_called(using.judge.identity(), replies)
         rows = []
         for i, id_ in enumerate(pool["id"]):
             one = rated[i]
@@ -104,10 +105,9 @@ class Judge(Prompted, FilterMethod):
         aligned = pool.select("id", "extra", chars=answer_text().str.len_chars()).join(verdicts, on="id", how="left")
         found = [json.loads(text) for text in aligned["evidence"].to_list()]
         judge = str(found[0]["judge"]) if found else ""
-        family = family_of(judge)
         table: dict[str, Any] = {
             "judge": judge or "unknown",
-            "judge of the writers' own family": {name: family_of(name) == family != "" for name in self.written_by},
+            "judge of the writers' own family": own_family(judge, self.written_by),
             "ratings": cut_ratings(aligned["score"]),
             "not rated": int(aligned["score"].null_count()),
         }

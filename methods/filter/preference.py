@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.calibration import calibration, family_of
+from methods.calibration import calibration, judge_called, own_family
 from methods.conversation import texts_of
 from methods.keyed import keyed_hashes
 from methods.pairwise import POINTS, Outcome, Pair, Said, both_orders, length_figures, said_of, tally, verdict
@@ -52,7 +52,8 @@ class Preference(Prompted, FilterMethod):
     )
     canaries: int = Field(8, ge=0, description="answers that are also compared with themselves")
     written_by: tuple[str, ...] = Field(
-        (), description="models that wrote the answers, to tell a judge of its own family"
+        (),
+        description="models that wrote the answers: the audit says whether the judge is of their family, by the names",
     )
     label_field: str | None = Field(
         None, description="field of the original rows with a human label (true = the chosen one is better)"
@@ -92,8 +93,7 @@ class Preference(Prompted, FilterMethod):
         calls = [[call.hex() for call in calls_of(replies[2 * i : 2 * i + 2])] for i in range(len(every))]
         place = {row: i for i, row in enumerate(asked)}
         bird = {row: said[len(asked) + i] for i, row in enumerate(birds)}
-        identity = using.judge.identity()
-        judge = str(identity.get("model") or identity.get("weights", ""))
+        judge = judge_called(using.judge.identity(), replies)
         verdicts: list[dict[str, Any]] = []
         for row, id_ in enumerate(pool["id"]):
             one: dict[str, Any] = dict.fromkeys(VERDICTS) | {"id": id_, "fate": "keep"}
@@ -117,11 +117,10 @@ class Preference(Prompted, FilterMethod):
         orders = [_heard(one["orders"]) for one in found if one]
         outcomes: list[Outcome] = [verdict(first.verdict, swapped.verdict) for first, swapped in orders]
         judge = next((str(one["judge"]) for one in found if one), "") or "unknown"
-        family = family_of(judge)
         counts = tally(orders, np.random.default_rng(0))
         table: dict[str, Any] = {
             "judge": judge,
-            "judge of the writers' own family": {name: family_of(name) == family != "" for name in self.written_by},
+            "judge of the writers' own family": own_family(judge, self.written_by),
             "without a pair": pool.height - len(pairs),
             "outcomes": counts.counts,
         }

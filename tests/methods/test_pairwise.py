@@ -13,7 +13,6 @@ from methods.pairwise import (
     both_orders,
     length_figures,
     said_of,
-    same_family,
     tally,
     verdict,
 )
@@ -102,11 +101,6 @@ def test_wins_of_the_longer_answer_are_shown() -> None:
 def test_an_unread_pair_has_no_part_in_the_length_figures() -> None:
     figures = length_figures([Pair("q", "long", "x")], ["unread"])
     assert figures == {"ours_characters": None, "theirs_characters": None, "decided": 0, "longer_won": 0}
-
-
-def test_a_name_that_tells_no_family_is_unknown_not_different() -> None:
-    assert same_family("models/sprout", "sprout") is True
-    assert same_family("my-judge", "sprout") is None
 
 
 def test_only_read_outcomes_have_points() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backends.protocols import Reply, Request, TokenLogprobs
-from methods.calibration import calibration, kappa, rogan_gladen
+from methods.calibration import calibration, kappa, own_family, rogan_gladen, same_family
 from methods.filter._rating import rating_of
 from methods.filter.context_dependency import ContextDependency, with_and_without
 from methods.filter.judge import Judge
@@ -62,7 +62,36 @@ def test_the_lowest_aspect_decides() -> None:
     assert json.loads(verdicts["evidence"][0])["ratings"] == {"accuracy": 5.0, "style": 3.0}
 
 
-def test_a_judge_is_measured_against_human_labels_and_its_family_is_told() -> None:
+def test_a_name_that_tells_no_family_is_unknown_not_different() -> None:
+    assert same_family("models/sprout", "sprout") is True
+    assert same_family("my-judge", "sprout") is None
+    assert same_family("my-judge", "org/My-Judge@r2") is True, "one name, one model"
+    assert same_family("", "") is None, "two that have no name are not one"
+    assert same_family("mixtral-8x7b-instruct", "Mistral-7B-v0.3") is True
+
+
+@pytest.mark.parametrize("writers", [("gpt-4", "Qwen2.5-7B", "my-model", "ours-7b@r1")])
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("chatgpt-4o-latest", ("yes", "no", "unknown", "unknown")),
+        ("ours-7b", ("unknown", "unknown", "unknown", "yes")),
+        ("", ("unknown", "unknown", "unknown", "unknown")),
+    ],
+)
+def test_the_audit_says_whose_family_the_judge_is_of_and_unknown_where_no_name_tells(
+    writers: tuple[str, ...], judge: str, said: tuple[str, ...]
+) -> None:
+    rows = pool(("Say one", "one"))
+    method = Judge(canaries=0, written_by=writers)
+    verdicts = method.judge(rows, using=Using(_judge=AnswersBy(lambda _: Reply("5", model=judge))), rng=RNG(0))
+    told = method.audit(rows, verdicts)
+    assert told["judge"] == (judge or "unknown"), "an engine that counts by its weights is called what its replies say"
+    assert told["judge of the writers' own family"] == dict(zip(writers, said, strict=True))
+    assert own_family(judge, writers) == told["judge of the writers' own family"]
+
+
+def test_a_judge_is_measured_against_human_labels() -> None:
     labels = [True, True, False, None]
     rows = pool(
         ("Say one", "one"), ("Say two", "three"), ("Say four", "six"), ("Say five", "five"),

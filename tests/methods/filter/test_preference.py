@@ -112,6 +112,7 @@ def test_the_audit_counts_outcomes_places_canaries_and_agreement_with_people():
     assert audit["the place decided"]["estimate"] == 0.2
     assert audit["which place"] == {"first": 1, "second": 0}
     assert audit["without a pair"] == 1
+    assert audit["judge of the writers' own family"] == {"gpt-4": "unknown"}, "this judge has no name"
     birds = audit["canaries: an answer beside itself"]
     assert birds["tie"] == 3, "good, bad and the tie beside themselves"
     assert birds["inconsistent"] == 2, "the judge with a favorite place betrays itself"
