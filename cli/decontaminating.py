@@ -214,17 +214,12 @@ def methods_of(names: list[str], fields: list[str]) -> list[Any]:
 
 def engines_for(methods: list[Any], llm: str | None, embed: str | None, judge: str | None) -> Any:
     """The engines named, with the shipped static embeddings where one is needed and none given."""
-    from cli.stages import backends_of
-    from schemas.errors import UsageError
+    from cli import engine_named
 
     needs = {need for one in methods for need in one.needs}
-    chosen = backends_of(llm=llm, judge=judge, embed=embed or ("{backend: static}" if "embed" in needs else None))
-    for need in sorted(needs):
-        if chosen.named(need) is None:
-            raise UsageError(
-                f"{', '.join(m.name for m in methods if need in m.needs)} needs --{need if need == 'judge' else 'llm'}"
-            )
-    return chosen
+    return engine_named.engines_for(
+        methods, llm=llm, judge=judge, embed=embed or ("{backend: static}" if "embed" in needs else None)
+    )
 
 
 def reviewer_name() -> str:

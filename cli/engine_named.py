@@ -1,6 +1,6 @@
 """What ``--llm``, ``--embed``, ``--judge`` and ``--tune`` may say: a backend's name, a model, YAML, or a YAML file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,44 @@ USUAL: Mapping[str, str] = {
     "tune": "torch",
 }
 _FOLDERS: Mapping[str, str] = {"judge": "llm"}
+#: The option that names what a method needs, with a shipped engine.
+_EXAMPLES: Mapping[str, str] = {
+    "llm": "--llm sprout",
+    "student": "--llm sprout",
+    "judge": "--judge sprout",
+    "embed": "--embed static",
+    "tune": "--tune sprout",
+}
+
+
+def engines_for(methods: Sequence[Any], **named: str | None) -> Any:
+    """The engines that were named (``llm``, ``judge``, ``embed``, ``tune``), as a recipe's ``backends``.
+
+    Raises ``UsageError`` for a method that needs one which was not, with the option to give.
+    """
+    from schemas.errors import UsageError
+
+    chosen = backends_of(**named)
+    for method in methods:
+        for need in sorted(method.needs):
+            if chosen.named(need) is None:
+                option = _EXAMPLES[need]
+                raise UsageError(
+                    f"{method.name} needs {option.split()[0]}, as in `{option}`, which is shipped and small"
+                )
+    return chosen
+
+
+def backends_of(
+    llm: str | None = None, embed: str | None = None, judge: str | None = None, tune: str | None = None
+) -> Any:
+    """The engines that were named."""
+    from cli.stages import build
+    from schemas.recipe import BackendChoices
+
+    named = {"llm": llm, "judge": judge, "embed": embed, "tune": tune}
+    chosen = {role: engine_named(role, text) for role, text in named.items() if text is not None}
+    return build(BackendChoices, chosen, [], "backends")
 
 
 def engine_named(role: str, text: str) -> dict[str, Any]:

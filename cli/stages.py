@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
+from cli.engine_named import backends_of, engines_for
 
 Input = Annotated[str, typer.Argument(help="A tag, a ref, or a file or folder of examples.", show_default=False)]
 Method = Annotated[str, typer.Option("--method", "-m", help="The method; `provender methods` lists them.")]
@@ -15,6 +16,14 @@ Tag = Annotated[str | None, typer.Option("--tag", help="Name for the result.")]
 LLM = Annotated[str | None, typer.Option("--llm", help="A model for `transformers`, a backend, a YAML file, or YAML.")]
 Embed = Annotated[
     str | None, typer.Option("--embed", help="An embedding backend (`static`), a model, a YAML file, or YAML.")
+]
+Judge = Annotated[str | None, typer.Option("--judge", help="The same for methods that ask a judge; --llm if absent.")]
+Tune = Annotated[
+    str | None,
+    typer.Option("--tune", help="A model for `torch` (`sprout`), a YAML file, or YAML; for methods that train."),
+]
+Target = Annotated[
+    str | None, typer.Option("--target", help="What a method aims at: a tag, a ref, or a file of examples.")
 ]
 Seed = Annotated[int, typer.Option("--rng-seed", help="Random seed.")]
 Plainly = Annotated[bool, typer.Option("--without-prefect", help="As plain functions, without orchestration.")]
@@ -39,28 +48,28 @@ def ingest(
 
 def generate(
     seeds: Input, method: Method = "self-instruct", set_: Fields = [], tag: Tag = None, llm: LLM = "sprout",
-    embed: Embed = None, rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False,
-    as_json: JsonOption = False,
+    judge: Judge = None, embed: Embed = None, rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE,
+    without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Let a teacher write new examples from seed examples."""
     from flows.generate import generate as flow
 
     by = method_of("generate", method, set_)
-    finish(flow, without_prefect, as_json, store, seeds=seeds, by=by, tag=tag, backends=backends_of(llm, embed),
-            rng_seed=rng_seed)  # fmt: skip
+    engines = engines_for([by], llm=llm, judge=judge, embed=embed)
+    finish(flow, without_prefect, as_json, store, seeds=seeds, by=by, tag=tag, backends=engines, rng_seed=rng_seed)
 
 
 def filter_(
-    pool: Input, method: Method = "heuristics", set_: Fields = [], tag: Tag = None, llm: LLM = None,
-    embed: Embed = None, rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False,
-    as_json: JsonOption = False,
+    pool: Input, method: Method = "heuristics", set_: Fields = [], tag: Tag = None, llm: LLM = None, judge: Judge = None,
+    embed: Embed = None, tune: Tune = None, rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE,
+    without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Judge each example alone; what is not kept stays in the store with its reason."""
     from flows.filter import filter as flow
 
     by = method_of("filter", method, set_)
-    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=backends_of(llm, embed),
-            rng_seed=rng_seed)  # fmt: skip
+    engines = engines_for([by], llm=llm, judge=judge, embed=embed, tune=tune)
+    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=engines, rng_seed=rng_seed)
 
 
 def dedup(
@@ -71,21 +80,22 @@ def dedup(
     from flows.dedup import dedup as flow
 
     by = method_of("dedup", method, set_)
-    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=backends_of(None, embed),
+    finish(flow, without_prefect, as_json, store, pool=pool, by=by, tag=tag, backends=engines_for([by], embed=embed),
             rng_seed=rng_seed)  # fmt: skip
 
 
 def rank(
-    pool: Input, method: Method = "uniform", set_: Fields = [], target: str | None = None, tag: Tag = None,
-    llm: LLM = None, embed: Embed = None, rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE,
-    without_prefect: Plainly = False, as_json: JsonOption = False,
+    pool: Input, method: Method = "uniform", set_: Fields = [], target: Target = None, tag: Tag = None,
+    llm: LLM = None, judge: Judge = None, embed: Embed = None, tune: Tune = None, rng_seed: Seed = 0,
+    store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Score a pool, higher is better; cut it with `select`."""
     from flows.select_examples import select as flow
 
     by = method_of("rank", method, set_)
+    engines = engines_for([by], llm=llm, judge=judge, embed=embed, tune=tune)
     finish(flow, without_prefect, as_json, store, pool=pool, rank=by, cut=None, target=target, tag=tag,
-            backends=backends_of(llm, embed), rng_seed=rng_seed)  # fmt: skip
+            backends=engines, rng_seed=rng_seed)  # fmt: skip
 
 
 def select(
@@ -94,19 +104,30 @@ def select(
     budget_tokens: Annotated[
         int | None, typer.Option("--budget-tokens", min=1, help="Budget in tokens, estimated, instead.")
     ] = None,
-    by: Annotated[str, typer.Option("--by", help="The ranking method; `--set` is for its fields.")] = "uniform",
-    cut: Annotated[str, typer.Option("--cut", help="The select method, such as k-center, which needs no ranking.")] = "top",
-    set_: Fields = [], target: str | None = None, tag: Tag = None, llm: LLM = None, embed: Embed = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="The ranking that is cut; uniform if absent.", show_default=False)
+    ] = None,
+    cut: Annotated[str, typer.Option("--cut", help="How: top, quota, …; k-center and others need no ranking.")] = "top",
+    set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the ranking; repeatable.")] = [],
+    cut_set: Annotated[
+        list[str], typer.Option("--cut-set", metavar="FIELD=VALUE", help="A field of --cut, as in max_similarity=0.8; repeatable.")
+    ] = [],
+    target: Target = None, tag: Tag = None, llm: LLM = None, judge: Judge = None, embed: Embed = None, tune: Tune = None,
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Rank a pool and keep what a method chooses within a budget; the ranking is reused by the next budget."""
     from flows.select_examples import select as flow
+    from schemas.errors import UsageError
 
     budget = {"keep_examples": keep_examples, "budget_tokens": budget_tokens}
-    how = method_of("select", cut, [f"{name}={value}" for name, value in budget.items() if value is not None])
-    ranking = method_of("rank", by, set_) if how.ranked else None
+    given = [f"{name}={value}" for name, value in budget.items() if value is not None]
+    how = method_of("select", cut, [*given, *cut_set])
+    if not how.ranked and (by or set_):
+        raise UsageError(f"--cut {cut} looks at the set and reads no ranking; leave out {'--by' if by else '--set'}")
+    ranking = method_of("rank", by or "uniform", set_) if how.ranked else None
+    engines = engines_for([m for m in (ranking, how) if m], llm=llm, judge=judge, embed=embed, tune=tune)
     finish(flow, without_prefect, as_json, store, pool=pool, rank=ranking, cut=how, target=target, tag=tag,
-            backends=backends_of(llm, embed), rng_seed=rng_seed)  # fmt: skip
+            backends=engines, rng_seed=rng_seed)  # fmt: skip
 
 
 def mix(
@@ -125,7 +146,7 @@ def mix(
     from flows.optimise_mixture import optimise_mixture as flow
 
     by = method_of("mix", method, set_)
-    engines = backends_of(None, None, tune=tune if "tune" in by.needs else None)
+    engines = engines_for([by], tune=tune if "tune" in by.needs else None)
     ref = finish(flow, without_prefect, as_json, store, pool=pool, by=by, target=target, tag=tag, backends=engines,
                  rng_seed=rng_seed)  # fmt: skip
     if not as_json:
@@ -191,7 +212,7 @@ def evaluate(
 
     start = {"target": target, "metrics": list(metric), "harness": {"tasks": list(harness)} if harness else None}
     how = build(Evaluation, start, set_, "evaluate")
-    ref = finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(None, None, judge),
+    ref = finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(judge=judge),
                  rng_seed=rng_seed)  # fmt: skip
     if not as_json:
         from cli.render import training_text
@@ -309,16 +330,6 @@ def method_of(stage: str, name: str, fields: list[str]) -> Any:
 
     union = getattr(importlib.import_module(f"methods.{stage}"), f"Any{stage.capitalize()}")
     return build(union, {"method": name}, fields, f"{stage} {name}")
-
-
-def backends_of(llm: str | None, embed: str | None, judge: str | None = None, tune: str | None = None) -> Any:
-    """The engines that were named, see ``engine_named``."""
-    from cli.engine_named import engine_named
-    from schemas.recipe import BackendChoices
-
-    named = {"llm": llm, "judge": judge, "embed": embed, "tune": tune}
-    chosen = {role: engine_named(role, text) for role, text in named.items() if text is not None}
-    return build(BackendChoices, chosen, [], "backends")
 
 
 def finish(

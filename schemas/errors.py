@@ -55,7 +55,8 @@ class RecipeError(UsageError):
     def __init__(self, place: str, mistakes: Sequence[str]) -> None:
         self.place = place
         self.mistakes = tuple(mistakes)
-        super().__init__(f"{place} is not a valid recipe:\n" + "\n".join(f"  {mistake}" for mistake in self.mistakes))
+        told = "a valid recipe" if place.lower().endswith((".yaml", ".yml")) else "valid"  # else an option, or a method
+        super().__init__(f"{place} is not {told}:\n" + "\n".join(f"  {mistake}" for mistake in self.mistakes))
 
     def __reduce__(self) -> tuple[type["RecipeError"], tuple[str, tuple[str, ...]]]:
         """Pickled by its two parts: errors cross process boundaries."""

@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from backends.protocols import LLM
+from schemas.errors import UsageError
 from schemas.identity import canonical_json
 from schemas.method import Method, Progress, Using
 from schemas.recipe import BackendChoices, Budget, Recipe
@@ -42,9 +43,10 @@ class Bench(BaseModel):
         return {need: dict(self.config(need).identity()) for need in sorted(needs)}
 
     def config(self, need: str) -> Any:
-        """The config behind a name in ``needs``."""
+        """The config behind a name in ``needs``; ``UsageError`` where there is none, which `check` finds in a recipe."""
         config = self.backends.named(need)
-        assert config is not None, f"Recipe validation lets no method through that needs {need} without a backend"
+        if config is None:
+            raise UsageError(f"a method needs an engine that was not named; add `backends: {{{need}: …}}`")
         return config
 
     def rng(self, method: Mapping[str, Any]) -> np.random.Generator:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.engine_named import USUAL, backends_of_role, engine_named
-from cli.stages import backends_of
+from cli.engine_named import USUAL, backends_of, backends_of_role, engine_named
 from schemas.errors import RecipeError, UsageError
 
 
