@@ -7,6 +7,7 @@ import typer
 
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
 from cli.paint import tell
+from cli.store_read import looked_at
 
 Dataset = Annotated[str, typer.Argument(help="A tag (demo, demo@v2) or a ref (filter@0123…).", show_default=False)]
 
@@ -18,17 +19,29 @@ def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, all_: An
     from storage.catalogue import catalogue
     from storage.store import Store
 
-    listed = catalogue(Store.open(store, create=False), every_version=all_)
+    listed = catalogue(Store.open(looked_at(store), create=False), every_version=all_)
     out_json(listed) if as_json else out(render.catalogue_text(listed))
 
 
-def show(dataset: Dataset, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(
+    dataset: Dataset,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Only the recipe that made it, as YAML.")] = False,
+) -> None:
     """A version: counts per stage with reasons, scores, sources, contamination, mixture, models, cost, training runs."""
     from cli import render
     from storage.show import show as page_of
     from storage.store import Store
 
-    page = page_of(Store.open(store, create=False), dataset)
+    opened = Store.open(looked_at(store), create=False)
+    if recipe:
+        from storage.recipes import recipe_yaml, recorded_recipe
+
+        found = recorded_recipe(opened, dataset)
+        out_json(found) if as_json else out((recipe_yaml(found) or "").rstrip())
+        return
+    page = page_of(opened, dataset)
     out_json(page) if as_json else tell(render.show_text(page))
 
 
@@ -43,7 +56,7 @@ def trace(
     from storage.store import Store
     from storage.trace import trace as trace_of
 
-    found = trace_of(Store.open(store, create=False), example, within=within)
+    found = trace_of(Store.open(looked_at(store), create=False), example, within=within)
     out_json(found) if as_json else tell(render.trace_text(found))
 
 
@@ -64,7 +77,7 @@ def lineage(
     from storage.lineage import lineage as graph_of
     from storage.store import Store
 
-    opened = Store.open(store, create=False)
+    opened = Store.open(looked_at(store), create=False)
     if start is not None:
         graph = path_between(opened, opened.resolve(start), opened.resolve(dataset))
     else:
@@ -84,7 +97,7 @@ def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as
     from storage.diff import diff as diff_of
     from storage.store import Store
 
-    found = diff_of(Store.open(store, create=False), before, after)
+    found = diff_of(Store.open(looked_at(store), create=False), before, after)
     out_json(found) if as_json else tell(render.diff_text(found))
 
 
@@ -100,7 +113,7 @@ def query(
     from storage.query import query as ask
     from storage.store import Store
 
-    answer = ask(Store.open(store, create=False), dataset, sql, max_rows=rows)
+    answer = ask(Store.open(looked_at(store), create=False), dataset, sql, max_rows=rows)
     out_json(answer) if as_json else out(render.table_text(answer))
 
 
@@ -114,7 +127,7 @@ def report(
     from storage.report import write_report
     from storage.store import Store
 
-    write_report(Store.open(store, create=False), dataset, to)
+    write_report(Store.open(looked_at(store), create=False), dataset, to)
     out_json({"report": str(to)}) if as_json else out(str(to))
 
 
@@ -138,6 +151,7 @@ def runs(
     from cli import render
     from storage import runs as log
 
+    store = looked_at(store)
     if run_id:
         run = log.find_run(store, run_id)
         events = list(log.events(store, run.run_id))

@@ -1,6 +1,7 @@
 """`provender`: the command line. Verbs of the user's work; heavy imports happen inside the commands."""
 
 import errno
+import io
 import os
 import sys
 
@@ -77,6 +78,9 @@ def _root(
 
 def main() -> None:
     """Run, and turn errors that are the user's to mend into one line and an exit code that scripts can use."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode, half a surrogate pair in a dataset
     try:
         app()
     except ProvenderError as error:

@@ -30,9 +30,11 @@ def serve(
     import uvicorn
     from uvicorn.importer import import_from_string
 
+    from cli.store_read import looked_at
     from schemas.errors import UsageError
     from storage.places import shown
 
+    store = looked_at(store)
     create_app = import_from_string("web.app:create_app")  # by name: the two front ends never import each other
 
     loopback = host in ("127.0.0.1", "localhost", "::1")

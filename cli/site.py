@@ -7,6 +7,7 @@ import typer
 
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, piped, safe, say
 from cli.looking import Dataset
+from cli.store_read import looked_at
 
 
 def site(
@@ -27,7 +28,7 @@ def site(
         if done % 100 == 0:
             say(f"{done:,} of {total:,} pages")
 
-    made = publish(store, dataset, to, examples=examples, progress=told)
+    made = publish(looked_at(store), dataset, to, examples=examples, progress=told)
     if as_json:
         out_json({"index": str(made.index), "files": made.files, "examples": made.examples, "left_out": made.left_out})
         return
@@ -68,7 +69,7 @@ def what_if(
         if not equals:
             raise UsageError(f"--move {safe(one)[:80]} is not SCORE=VALUE, for example clear=0.3")
     bounds = dict(map(_bound, bound))
-    found = ask(Store.open(store, create=False), dataset, moves, bounds)
+    found = ask(Store.open(looked_at(store), create=False), dataset, moves, bounds)
     if as_json:
         out_json(found)
         return
@@ -179,7 +180,7 @@ def blast(
     from storage.tables import csv_lines, jsonl_lines
     from storage.words import number, share
 
-    opened = Store.open(store, create=False)
+    opened = Store.open(looked_at(store), create=False)
     chosen = next((one for one in KINDS if one == kind), None)
     if kind is not None and chosen is None:
         raise UsageError(f"a cause is one of {', '.join(KINDS)}, not {safe(kind)[:40]!r}")

@@ -8,7 +8,8 @@ import yaml
 
 from schemas.lineage import DatasetRef
 from storage.funnel import change_words
-from storage.report import recipe_yaml, write_whole
+from storage.recipes import recipe_yaml
+from storage.report import write_whole
 from storage.show import show
 from storage.store import Store
 from storage.views import VersionPage

@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -15,6 +13,7 @@ from schemas.lineage import DatasetRef
 from storage import draw
 from storage.draw_graph import graph
 from storage.lineage import Lineage, lineage
+from storage.recipes import recipe_yaml
 from storage.samples import Sample, dropped_samples, kept_samples
 from storage.show import show
 from storage.store import Store
@@ -118,21 +117,6 @@ def no_links() -> dict[str, Any]:
 def style() -> str:
     """The style sheet that report and browser share."""
     return (_HERE / "report.css").read_text(encoding="utf-8")
-
-
-def recipe_yaml(recipe: Mapping[str, Any] | None) -> str | None:
-    """The recipe as YAML without what stands at null, as it was given."""
-    if recipe is None:
-        return None
-    return yaml.safe_dump(_without_nulls(recipe), sort_keys=False, allow_unicode=True, width=100)
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_without_nulls(item) for item in value]
-    return value
 
 
 def commas(value: int) -> str:

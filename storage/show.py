@@ -163,7 +163,7 @@ def reproduce_words(tag: TagVersion | None, ref: DatasetRef) -> str:
     verify = f"provender verify {ref}"
     if tag is None or tag.recipe is None:
         return f"provender lineage {name}\n{verify}"
-    return f"# the recipe that {name} recorded, saved as recipe.yaml\nprovender run recipe.yaml\n{verify}"
+    return f"provender show {name} --recipe > recipe.yaml\nprovender run recipe.yaml\n{verify}"
 
 
 def overview(store: Store) -> tuple[list[tuple[TagVersion, Manifest | None, int]], list[Damage]]:

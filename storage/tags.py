@@ -45,7 +45,9 @@ def append(
             note=note,
             recipe=recipe,
         )
-        data = json.dumps(version.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        data = (
+            json.dumps(version.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+        )  # a recipe's order means something
         if disk.publish(data.encode(), folder / tag_entry(version.number)):
             return version
 

@@ -16,8 +16,9 @@ from storage.kin import call_views
 from storage.lineage import Lineage, collapsed, lineage, path_between
 from storage.loss_views import RowLosses
 from storage.neighbors import neighbors
+from storage.recipes import recipe_yaml
 from storage.report import html as report_html
-from storage.report import recipe_yaml, report_of
+from storage.report import report_of
 from storage.samples import Sample, kept_samples
 from storage.seek import Reader
 from storage.show import show
@@ -165,8 +166,11 @@ class Pages:
         )
 
     def card(self, request: Request) -> Response:
-        """The dataset card: to read, or with ``?download=1`` as a file to keep."""
+        """The dataset card: to read, or with ``?download=1`` as a file to keep; ``?download=recipe`` is what made it."""
         named, is_json = asked.twin(request.path_params["version"])
+        if request.query_params.get("download") == "recipe":
+            recipe = recipe_yaml(recorded_recipe(self.store, self.frame.address(named)))
+            return attachment(recipe or "", "recipe.yaml", "text/yaml; charset=utf-8")
         text = card(show(self.store, named))
         if request.query_params.get("download"):
             return attachment(text, "README.md", "text/markdown; charset=utf-8")
