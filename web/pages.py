@@ -16,7 +16,7 @@ from storage.kin import call_views
 from storage.lineage import Lineage, collapsed, lineage, path_between
 from storage.loss_views import RowLosses
 from storage.neighbors import neighbors
-from storage.recipes import recipe_yaml
+from storage.recipes import recipe_yaml, recorded_recipe
 from storage.report import html as report_html
 from storage.report import report_of
 from storage.samples import Sample, kept_samples
