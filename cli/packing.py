@@ -13,7 +13,9 @@ benchmarks = typer.Typer(cls=with_default("list"), help="The benchmark packs: li
 
 Source = Annotated[
     str,
-    typer.Argument(help="A .jsonl or .parquet file, or hub:owner/name@commit[:config[/split]].", show_default=False),
+    typer.Argument(
+        help="A .jsonl or .parquet file, or hub:owner/name@commit\\[:config\\[/split]].", show_default=False
+    ),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="The pack's name; the file's if absent.")]
 Title = Annotated[str, typer.Option("--title", help="What it is, in a few words.")]
