@@ -1,5 +1,6 @@
 """bakeoff: which way to choose is worth it on this pool, measured with small proxies."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,29 +52,32 @@ def bakeoff(
 
 
 def bakeoff_text(summary: "Mapping[str, Any]") -> str:
-    """The table, best first, and the sentence."""
+    """The table, best first, and the sentence. Who kept fewer than the budget allows is told apart."""
     from cli.plain import line, table
 
+    lines = summary["table"]
+    uneven = summary.get("keep_examples") is not None and len({one["examples"] for one in lines}) > 1
     rows = [
         [
             one["contender"],
             f"{one['loss']:.4f} [{one['low']:.4f}, {one['high']:.4f}]",
             "" if one["contender"] == summary["baseline"] else _gap(one["against_random"]),
+            one["examples"],
             f"{one['stability']:.2f}",
             f"{one['choose_seconds']:.1f}",
             one["tokens"],
         ]
-        for one in summary["table"]
+        for one in lines
     ]
-    head = ["contender", "loss on the target", "against random", "overlap of seeds", "seconds", "tokens"]
-    seeds = summary["table"][0]["seeds"]
+    head = ["contender", "loss on the target", "against random", "examples", "overlap of seeds", "seconds", "tokens"]
     budget = (
-        f"{summary['keep_examples']} examples"
+        f"{'at most ' * uneven}{summary['keep_examples']} examples"
         if summary.get("keep_examples") is not None
-        else f"{summary['budget_tokens']:,} tokens"
+        else f"at most {summary['budget_tokens']:,} tokens"
     )
-    about = f"{budget} each, {seeds} proxies each, {summary['target_examples']} target examples"
-    return f"{about}\n{table(head, rows, (3, 4, 5), whole=(0,))}\n{line(str(summary['says']))}"
+    about = f"{budget} each, {lines[0]['seeds']} proxies each, {summary['target_examples']} target examples"
+    costs = "loss in nats per token, lower is better, with its 95 % interval; seconds and tokens are those of choosing, once"
+    return f"{about}\n{table(head, rows, (3, 4, 5, 6), whole=(0, 2))}\n{costs}\n{line(str(summary['says']))}"
 
 
 def _gap(gap: "Mapping[str, float]") -> str:
@@ -82,35 +86,54 @@ def _gap(gap: "Mapping[str, float]") -> str:
 
 
 def bakeoff_svg(summary: "Mapping[str, Any]") -> str:
-    """Each contender's difference to random selection with its interval, 0 drawn as a line; texts are escaped."""
+    """Each contender's difference to random selection with its interval, in nats per token over a scale; texts are escaped."""
     from html import escape
 
     rows = [one for one in summary["table"] if one["contender"] != summary["baseline"]]
     gaps = [one["against_random"] for one in rows]
     reach = max([abs(g[k]) for g in gaps for k in ("low", "high")] or [1.0]) * 1.1 or 1.0
     left, width, step = 220, 420, 28
-    height = 60 + step * len(rows)
+    bottom = 32 + step * len(rows)
 
     def x(value: float) -> float:
         return left + width / 2 * (1 + value / reach)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 40}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 190}" height="{bottom + 50}" '
         'font-family="system-ui, sans-serif" font-size="13">',
         "<title>Loss on the target against random selection</title>",
-        f'<line x1="{x(0):.1f}" y1="20" x2="{x(0):.1f}" y2="{height - 30}" stroke="#888" stroke-dasharray="3 3"/>',
     ]
+    for tick in _ticks(reach):
+        dashes, told = (' stroke-dasharray="3 3"', f"{tick:+g}") if tick else ("", "0")
+        parts += [
+            f'<line x1="{x(tick):.1f}" y1="20" x2="{x(tick):.1f}" y2="{bottom}" stroke="{"#ddd" if tick else "#888"}"{dashes}/>',
+            f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle" fill="#555" font-size="11">{told}</text>',
+        ]
     for number, (one, gap) in enumerate(zip(rows, gaps, strict=True)):
         y = 36 + step * number
         color = "#1b7f4b" if gap["high"] < 0 else "#b3362b" if gap["low"] > 0 else "#666"
+        told = f"{gap['estimate']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
         parts += [
             f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{escape(str(one["contender"])[:34])}</text>',
             f'<line x1="{x(gap["low"]):.1f}" y1="{y}" x2="{x(gap["high"]):.1f}" y2="{y}" stroke="{color}" stroke-width="3"/>',
             f'<circle cx="{x(gap["estimate"]):.1f}" cy="{y}" r="5" fill="{color}"/>',
+            f'<text x="{left + width + 10}" y="{y + 4}" fill="{color}" font-size="12">{told}</text>',
         ]
     parts += [
-        f'<text x="{x(0):.1f}" y="{height - 10}" text-anchor="middle" fill="#555">'
-        "← better than random · nats per token · worse →</text>",
+        f'<text x="{x(0):.1f}" y="{bottom + 38}" text-anchor="middle" fill="#555">'
+        "← better than random · nats per token, 95 % · worse →</text>",
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _ticks(reach: float) -> list[float]:
+    """Round places of a scale from ``-reach`` to ``reach``, 0 among them.
+
+    >>> _ticks(0.11)
+    [-0.1, -0.05, 0.0, 0.05, 0.1]
+    """
+    power = 10.0 ** math.floor(math.log10(reach))
+    step = next(size * power for size in (5, 2, 1, 0.5, 0.2) if reach / (size * power) >= 2)
+    count = int(reach / step + 1e-9)
+    return [round(k * step, 12) for k in range(-count, count + 1)]

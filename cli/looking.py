@@ -43,6 +43,11 @@ def show(
         return
     page = page_of(opened, dataset)
     out_json(page) if as_json else tell(render.show_text(page))
+    ref = opened.resolve(dataset)
+    if ref.stage == "bakeoff" and not as_json:
+        from cli.baking import bakeoff_text
+
+        tell("\n" + bakeoff_text(opened.describe(ref).summary))
 
 
 def trace(

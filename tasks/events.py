@@ -85,7 +85,10 @@ def line(event: Event) -> str:
             told = ", ".join(
                 f"{name} {count:,}" for name, count in event.counts.items() if name != "rows_out" and count
             )
-            told = told or f"{event.counts.get('rows_out', 0):,} examples"
+            rows = event.counts.get("rows_out", 0)
+            told = told or (
+                f"{rows:,} examples" if rows else "done"
+            )  # a bake-off, a trained model: no examples come out
             return f"{event.stage}: {told} -> {event.ref} ({event.seconds:.1f} s)"
         case "progress":
             share = f"{event.done:,}/{event.total:,}" if event.total else f"{event.done:,}"

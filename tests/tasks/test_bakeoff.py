@@ -97,7 +97,7 @@ def test_under_a_budget_in_tokens_what_is_long_gives_fewer_examples(recipe: Path
     assert manifest.summary["budget_tokens"] == 300
     for ref in manifest.summary["choices"].values():
         assert tokens_of(opened.pool(DatasetRef.parse(ref))).sum() <= 300
-    assert bakeoff_text(manifest.summary).startswith("300 tokens each, 3 proxies each")
+    assert bakeoff_text(manifest.summary).startswith("at most 300 tokens each, 3 proxies each")
 
 
 def test_a_bakeoff_stops_between_two_measurements_and_goes_on_there(recipe: Path) -> None:
