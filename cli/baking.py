@@ -69,15 +69,18 @@ def bakeoff_text(summary: "Mapping[str, Any]") -> str:
         ]
         for one in lines
     ]
-    head = ["contender", "loss on the target", "against random", "examples", "overlap of seeds", "seconds", "tokens"]
+    head = ["contender", "loss on the target", "against random", "examples", "overlap", "seconds", "tokens"]
     budget = (
         f"{'at most ' * uneven}{summary['keep_examples']} examples"
         if summary.get("keep_examples") is not None
         else f"at most {summary['budget_tokens']:,} tokens"
     )
     about = f"{budget} each, {lines[0]['seeds']} proxies each, {summary['target_examples']} target examples"
-    costs = "loss in nats per token, lower is better, with its 95 % interval; seconds and tokens are those of choosing, once"
-    return f"{about}\n{table(head, rows, (3, 4, 5, 6), whole=(0, 2))}\n{costs}\n{line(str(summary['says']))}"
+    costs = (
+        "loss: nats per token, lower is better, with 95 %; overlap: what the choices of two seeds share, 0 to 1; "
+        "seconds, tokens: of choosing once"
+    )
+    return f"{about}\n{table(head, rows, (3, 4, 5, 6), whole=(0, 1, 2))}\n{costs}\n{line(str(summary['says']))}"
 
 
 def _gap(gap: "Mapping[str, float]") -> str:
