@@ -87,7 +87,7 @@ def dirichlet_cloud(
 
 
 def within_rows(shares: np.ndarray, caps: np.ndarray) -> np.ndarray:
-    """`methods.simplex.within` for many mixtures at once, (n, k); what a zero share cannot take goes to the others' caps."""
+    """`methods.simplex.within` for many mixtures at once, (n, k); what a zero share cannot take goes up to others' caps."""
     found = np.minimum(shares, caps)
     for _ in range(shares.shape[1]):
         missing = 1 - found.sum(axis=1, keepdims=True)
