@@ -42,12 +42,14 @@ def show(
         out_json(found) if as_json else out((recipe_yaml(found) or "").rstrip())
         return
     page = page_of(opened, dataset)
-    out_json(page) if as_json else tell(render.show_text(page))
-    ref = opened.resolve(dataset)
-    if ref.stage == "bakeoff" and not as_json:
-        from cli.baking import bakeoff_text
+    if as_json:
+        out_json(page)
+        return
+    from cli.mixing import measured_text
 
-        tell("\n" + bakeoff_text(opened.describe(ref).summary))
+    tell(render.show_text(page))
+    if measured := measured_text(opened, opened.resolve(dataset)):
+        tell(measured)
 
 
 def trace(

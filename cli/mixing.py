@@ -20,6 +20,21 @@ def mixture_text(store: Path, ref: str) -> str:
     return told(summary) if "weights" in summary else ""
 
 
+def measured_text(store: Any, ref: Any) -> str:
+    """What was measured to choose or mix a version: a bake-off's table, each upstream mixture's law and sentence."""
+    lines: list[str] = []
+    for manifest in store.upstream(ref):
+        if manifest.ref.stage == "bakeoff":
+            from cli.baking import bakeoff_text
+
+            lines += ["", bakeoff_text(manifest.summary)]
+        notes = manifest.summary.get("notes") if manifest.ref.stage == "mix" else None
+        if isinstance(notes, Mapping) and notes.get("says"):
+            lines += ["", f"mixture by {manifest.step.method.get('method')}, measured:", *_law(notes)]
+            lines.append(safe_lines(str(notes["says"])))
+    return "\n".join(lines)
+
+
 def told(summary: Mapping[str, Any]) -> str:
     """From the summary of a mix step."""
     notes, weights = summary.get("notes") or {}, summary["weights"]

@@ -1,6 +1,8 @@
 """A mixture as text says weights, intervals, repetition and what was measured, and hostile names stay harmless."""
 
-from cli.mixing import bar, told
+from types import SimpleNamespace
+
+from cli.mixing import bar, measured_text, told
 
 SUMMARY = {
     "weights": {"code": 0.25, "chat\x1b[31m": 0.75},
@@ -37,3 +39,19 @@ def test_a_static_mixture_has_no_law_and_no_interval():
 def test_bars_show_the_interval():
     assert bar(0.25, [0.1, 0.5]) == "█" * 8 + "╌" * 8
     assert bar(0.0) == "▏"
+
+
+def test_a_version_made_of_a_measured_mixture_says_what_was_measured():
+    def step(stage: str, summary: dict[str, object]) -> SimpleNamespace:
+        method = SimpleNamespace(method={"method": "quadratic"})
+        return SimpleNamespace(ref=SimpleNamespace(stage=stage), summary=summary, step=method)
+
+    plain = {**SUMMARY, "notes": {"repetition": {}}}
+    store = SimpleNamespace(upstream=lambda ref: [step("gather", {}), step("mix", SUMMARY), step("mix", plain)])
+    assert measured_text(store, "any").strip().splitlines() == [
+        "mixture by quadratic, measured:",
+        "law over 64 runs: rank agreement with runs it had not seen 0.97, off by 0.0120 nats on average (spread 0.600)",
+        "predicted loss: proposed 2.5000, uniform 2.7500",
+        "measured loss 2.5 over 3 seeds: better than uniform",
+    ]
+    assert measured_text(SimpleNamespace(upstream=lambda ref: [step("gather", {})]), "any") == ""
