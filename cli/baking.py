@@ -84,8 +84,15 @@ def bakeoff_text(summary: "Mapping[str, Any]") -> str:
 
 
 def _gap(gap: "Mapping[str, float]") -> str:
-    sure = "better" if gap["high"] < 0 else "worse" if gap["low"] > 0 else "no difference shown"
+    sure = "better" if _way(gap) < 0 else "worse" if _way(gap) > 0 else "no difference shown"
     return f"{gap['estimate']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}] {sure}"
+
+
+def _way(gap: "Mapping[str, float]") -> int:
+    """-1 where the whole interval lies below chance, 1 above, 0 where it holds it."""
+    from methods.stats import NEGLIGIBLE
+
+    return -1 if gap["high"] < -NEGLIGIBLE else int(gap["low"] > NEGLIGIBLE)
 
 
 def bakeoff_svg(summary: "Mapping[str, Any]") -> str:
@@ -114,7 +121,7 @@ def bakeoff_svg(summary: "Mapping[str, Any]") -> str:
         ]
     for number, (one, gap) in enumerate(zip(rows, gaps, strict=True)):
         y = 36 + step * number
-        color = "#1b7f4b" if gap["high"] < 0 else "#b3362b" if gap["low"] > 0 else "#666"
+        color = {-1: "#1b7f4b", 0: "#666", 1: "#b3362b"}[_way(gap)]
         told = f"{gap['estimate']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
         parts += [
             f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{escape(str(one["contender"])[:34])}</text>',

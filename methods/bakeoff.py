@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.stats import bootstrap, paired_bootstrap
+from methods.stats import NEGLIGIBLE, bootstrap, paired_bootstrap
 from schemas.errors import EmptyStage
 
 
@@ -63,8 +63,9 @@ def verdict_of(trials: Sequence[Trial], baseline: str, rng: np.random.Generator)
     chance = _losses(groups[baseline], scored)
     lines = [_line(label, group, chance, scored, rng, baseline) for label, group in groups.items()]
     lines.sort(key=lambda line: (line["loss"], line["contender"]))
-    better = [line for line in lines if line["contender"] != baseline and line["against_random"]["high"] < 0]
-    worse = [line["contender"] for line in lines if line["contender"] != baseline and line["against_random"]["low"] > 0]
+    others = [line for line in lines if line["contender"] != baseline]
+    better = [line for line in others if line["against_random"]["high"] < -NEGLIGIBLE]
+    worse = [line["contender"] for line in others if line["against_random"]["low"] > NEGLIGIBLE]
     winner = better[0]["contender"] if better else baseline
     return {"table": lines, "winner": winner, "says": _sentence(better, worse, lines, baseline), "baseline": baseline}
 

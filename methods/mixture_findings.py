@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.stats import Interval
+from methods.stats import NEGLIGIBLE, Interval
 from schemas.errors import UsageError
 
 #: Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, 1.96 + 2.4 / df is within .002.
@@ -41,10 +41,10 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, or ``no different`` where the interval of the difference holds zero."""
-        if self.difference.high < 0:
+        """``better``, ``worse``, or ``no different`` where the interval of the difference holds zero, or next to it."""
+        if self.difference.high < -NEGLIGIBLE:
             return "better"
-        return "worse" if self.difference.low > 0 else "no different"
+        return "worse" if self.difference.low > NEGLIGIBLE else "no different"
 
 
 def compared(losses: Mapping[str, Sequence[float | None]], proposal: str = "proposed") -> list[Compared]:

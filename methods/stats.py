@@ -9,6 +9,9 @@ import numpy as np
 
 from schemas.errors import UsageError
 
+#: Differences of a loss in nats per token that are nothing: figures are told to four digits, and sums are rounded.
+NEGLIGIBLE = 5e-5
+
 
 @dataclass(frozen=True)
 class Interval:

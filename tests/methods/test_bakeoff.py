@@ -46,6 +46,15 @@ def test_where_nothing_beats_chance_it_says_so_and_chance_wins() -> None:
     )
 
 
+def test_rounding_is_no_lead_and_no_loss() -> None:
+    flat = np.linspace(1.0, 4.0, 60)
+    by = {"uniform": 0.0, "near": -1e-9, "far": 2e-5}
+    made = [Trial(name, s, flat + off, frozenset()) for name, off in by.items() for s in range(3)]
+    found = verdict_of(made, "uniform", np.random.default_rng(0))
+    assert found["winner"] == "uniform"
+    assert found["says"].endswith("lies below chance.")
+
+
 def test_a_target_example_that_one_proxy_could_not_score_counts_for_nobody() -> None:
     holes = [Trial("holes", s, np.where(np.arange(60) < 30, np.nan, 1.0), frozenset()) for s in range(4)]
     found = verdict_of([*trials("uniform", 0.0), *holes], "uniform", np.random.default_rng(0))

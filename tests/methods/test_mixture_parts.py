@@ -116,6 +116,13 @@ def test_the_sentence_says_better_worse_and_no_different():
     assert "inf" not in sentence([1.0], compared({"proposed": [1.0], "uniform": [1.5]}))
 
 
+def test_rounding_is_no_difference():
+    seeds = np.array([1.0047, 1.0046, 1.0048])
+    same = compared({"proposed": (seeds - 1e-9).tolist(), "uniform": seeds.tolist(), "other": (seeds - 2e-5).tolist()})
+    assert [one.verdict for one in same] == ["no different", "no different"], "what four digits do not show"
+    assert compared({"proposed": seeds.tolist(), "uniform": (seeds + 1e-3).tolist()})[0].verdict == "better"
+
+
 def test_intervals_of_weights_need_two_refits():
     assert share_intervals(np.zeros((1, 2)), ["a", "b"]) == {}
     assert share_intervals(np.array([[0.0, 1.0], [1.0, 0.0]]), ["a", "b"])["a"] == pytest.approx([0.025, 0.975])
