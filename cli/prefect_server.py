@@ -48,15 +48,14 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
         "PREFECT_SERVER_UI_API_URL": api,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        **({"PREFECT_SERVER_UI_ENABLED": "false"} if os.environ.get("PROVENDER_PREFECT_NO_UI") else {}),
     }
     environment.pop("PREFECT_API_URL", None)
-    log = (home / "prefect-server.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-        if os.environ.get("PROVENDER_PREFECT_NO_UI")
-        else [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    words = [sys.executable, "-P", "-m", "cli.prefect_guarded", str(port)]  # -P: not a `cli` of the folder we are in
+    with (home / "prefect-server.log").open("ab") as log:
+        process = subprocess.Popen(
+            words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     noted = {
         "pid": process.pid,
         "started": psutil.Process(process.pid).create_time(),

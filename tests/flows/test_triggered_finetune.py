@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from storage.runs import runs
 from storage.store import Store
@@ -54,7 +58,33 @@ def curated(deployed: dict[str, str], folder: Path, **finetune: Any) -> Path:
     return folder / "store"
 
 
+def other_sites_are_refused(api: str) -> None:
+    """What a page of another site could send to the server, as it is or by a name that it has rebound to this machine."""
+    evil, own = "http://evil.example", api.removesuffix("/api")
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    assert httpx.get(f"{api}/health").json() is True
+    assert httpx.get(f"{api}/health", headers={"host": "evil.example"}).status_code == 403, "rebound name"
+    for headers in ({"origin": evil}, {"origin": evil, "host": "evil.example"}):
+        assert httpx.post(f"{api}/deployments/filter", json={}, headers=headers).status_code == 403
+        preflight = httpx.options(f"{api}/deployments/filter", headers={**headers, **asks})
+        assert "access-control-allow-origin" not in preflight.headers
+    unsigned = httpx.post(f"{api}/deployments/filter", json={}, headers={"origin": own})
+    assert (unsigned.status_code, unsigned.json()["detail"]) == (403, "Missing CSRF token.")
+    events = api.replace("http", "ws") + "/events/in"
+    with pytest.raises(InvalidStatus, match="403"), connect(events, origin=Origin(evil)):
+        raise AssertionError("another site could publish events, and an event starts a training")
+    with connect(events, origin=Origin(own)):
+        pass
+    served = [c.laddr for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port_of(api)]
+    assert [address.ip for address in served] == ["127.0.0.1"]
+
+
+def port_of(api: str) -> int:
+    return httpx.URL(api).port or 80
+
+
 def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
+    other_sites_are_refused(call(deployed, "up")["api"])
     refused = subprocess.run(
         [*PROVENDER, "trigger", "curate/weekly"], env=deployed, cwd=ROOT, capture_output=True, text=True
     )
