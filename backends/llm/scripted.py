@@ -159,7 +159,10 @@ class ScriptedEngine:
         tokens = [*completion.split(), "</turn>"]
         if value != "hashed":
             return (float(value),) * len(tokens)
-        return tuple(_hashed(text, i, token) for i, token in enumerate(tokens))
+        begun = hashlib.sha256(
+            f"[{json.dumps(text)}, ".encode()
+        )  # once: a text of a million words is no square of that
+        return tuple(_hashed(begun.copy(), i, token) for i, token in enumerate(tokens))
 
 
 def _first_rule(rules: Sequence[Any], texts: Sequence[str]) -> list[Any]:
@@ -174,7 +177,7 @@ def _text_of(request: Request) -> str:
     return request.prompt if request.prompt is not None else "\n\n".join(turn.content for turn in request.messages)
 
 
-def _hashed(text: str, position: int, token: str) -> float:
-    """A number in (-4, 0], the same on every machine, different for each text, position and token."""
-    digest = hashlib.sha256(json.dumps([text, position, token]).encode()).digest()
-    return -4.0 * math.ldexp(int.from_bytes(digest[:4], "big"), -32)
+def _hashed(begun: Any, position: int, token: str) -> float:
+    """A number in (-4, 0], the same on every machine, different for each text (begun with), position and token."""
+    begun.update(f"{position}, {json.dumps(token)}]".encode())
+    return -4.0 * math.ldexp(int.from_bytes(begun.digest()[:4], "big"), -32)

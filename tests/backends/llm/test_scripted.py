@@ -66,6 +66,14 @@ def test_scores_are_planted_or_constant_or_hashed() -> None:
     assert all(-4 < value <= 0 for value in first.logprobs)
 
 
+def test_hashed_scores_are_what_they_always_were_and_a_long_text_does_not_cost_its_square() -> None:
+    engine = Scripted(default="", default_logprob="hashed").open()
+    (short,) = engine.logprobs([ScoreRequest("a b")])
+    assert [round(value, 6) for value in short.logprobs] == [-0.915108, -2.796663, -0.880666]
+    (long,) = engine.logprobs([ScoreRequest("word and " * 60_000)])  # hours, if each word hashed the whole text
+    assert long.n_tokens == 120_001
+
+
 def test_a_script_without_a_default_or_with_a_broken_pattern_is_refused() -> None:
     with pytest.raises(ValidationError, match="default"):
         Scripted.model_validate({"rules": []})
