@@ -43,7 +43,7 @@ def aimed(target: pl.DataFrame | None, method: str) -> pl.DataFrame:
     if target is None or not target.height:
         raise UsageError(
             f"rank {method} aims at a target set and there is {'an empty one' if target is not None else 'none'}; "
-            "add a source with `role: target` and name it in `target:`"
+            "add a source with `role: target` and name it in `target:` (`--target` on the command line)"
         )
     return target
 

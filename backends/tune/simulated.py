@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from backends.base import BackendConfig
-from backends.protocols import LLM, Reply, Request, ScoreRequest, TokenLogprobs, Turn
+from backends.protocols import LLM, Meter, Reply, Request, ScoreRequest, TokenLogprobs, Turn
 from schemas.errors import BackendError
 
 
@@ -188,7 +188,7 @@ class SimulatedModel:
         """The tuner's, with the losses."""
         return {**self.config.identity(), "losses": self.level.tolist()}
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], meter: Meter | None = None) -> list[Reply]:
         """Raises ``BackendError``: there is no model that could write."""
         raise BackendError("the simulated tuner's models only score; `backends: {tune: {backend: torch}}` can write")
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from methods.select._budget import tokens_of
-from schemas.errors import ProvenderError, UsageError
+from schemas.errors import BackendError, ProvenderError, UsageError
 from storage.store import Store
 
 
@@ -90,3 +90,9 @@ def test_a_ranking_by_gradients_runs_ad_hoc(pool: Path) -> None:
     tuner = "{backend: simulated, skills: [Ask 1, Ask 3]}"
     aimed = ("--by", "learnability", "--tune", tuner, "--target", str(target), "--keep-examples", "2")
     assert chosen(pool, *aimed)[0] == 2
+
+
+def test_a_simulated_proxy_that_cannot_write_says_so(pool: Path) -> None:
+    engines = ["--embed", "static", "--tune", "{backend: simulated, skills: [Ask 1, Ask 3]}"]
+    with pytest.raises(BackendError, match="the simulated tuner's models only score"):
+        chosen(pool, "--cut", "iterative-kmeans", "--keep-examples", "4", *engines)
