@@ -59,7 +59,8 @@ def test_no_other_shares_within_the_bounds_are_better(scores: np.ndarray, sizes:
         b_ub=[reach],
         bounds=bounds,
     )
-    assert scores @ (found - start) == pytest.approx(-exact.fun, abs=1e-7)
+    # HiGHS lets each bound be passed by 1e-7, which up to 18 points of score between two shares multiply
+    assert scores @ (found - start) == pytest.approx(-exact.fun, abs=1e-5)
 
 
 def test_bounds_that_force_a_move_win_and_bounds_without_room_are_named():
