@@ -67,6 +67,7 @@ class HitsPage(View):
     false_alarms: int
     start: int
     next: int | None
+    looked: tuple[str, ...] = ()  # benchmarks that a step behind it looked for; none: contamination is unknown
 
 
 def benchmarks(store: Store) -> Benchmarks:
@@ -154,6 +155,7 @@ def hits_page(
         false_alarms=sum(review.verdict == "reject" for review in said),
         start=start,
         next=start + limit if len(some) > limit else None,
+        looked=tuple(sorted({name for m in steps_behind(store, ref) for name in figures.benchmarks_of(m)})),
     )
 
 

@@ -84,7 +84,9 @@ def _box(node: Node, place: tuple[float, float], here: bool, href: str | None) -
         for shift in ((6.0, 3.0) if node.stands_for > 1 else ())
     ]
     name = f"{node.stage} {node.method}" if node.method != node.stage else node.stage
-    told = node.tags[-1] if node.tags else f"{node.stands_for} × {name}" if node.stands_for > 1 else name
+    told = node.tags[-1] if node.tags else f"{node.stands_for} × {name}" if node.stands_for > 1 else node.method
+    rows = f"{node.rows_out:,} rows" if node.rows_out or node.stage != "finetune" else "a model"
+    below = rows if told == node.stage else f"{node.stage} · {rows}"
     parts = (
         tag("title", f"{node.ref}: {node.change}"),
         *behind,
@@ -99,7 +101,7 @@ def _box(node: Node, place: tuple[float, float], here: bool, href: str | None) -
         ),
         tag(
             "text",
-            _cut(f"{node.rows_out:,} rows" + (f" · {name}" if node.tags else ""), 27),
+            _cut(below, 27),
             class_="label",
             x=x + 13,
             y=y + 37,

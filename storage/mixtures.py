@@ -151,6 +151,8 @@ def _cell(value: Any) -> Any:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {setting(item)}" for key, item in list(value.items())[:40])
+    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+        return ", ".join(setting(item) for item in value[:40])
     return setting(value)
 
 

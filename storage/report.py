@@ -106,11 +106,12 @@ def no_links() -> dict[str, Any]:
     """The link functions of a page that stands alone."""
     return {
         "rows_link": lambda ref, fate, rule: None,
-        "source_link": lambda ref, source: None,
+        "source_link": lambda ref, source, license=None: None,
         "version_link": lambda ref: None,
         "example_link": lambda id_: None,
         "blast_link": lambda kind, name: None,
         "hits_link": lambda benchmark: None,
+        "calls_link": lambda ref=None, state=None: None,
     }
 
 
@@ -130,8 +131,8 @@ def percent(fraction: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """A change with its sign."""
-    return f"{'+' if value > 0 else ''}{number(value)}"
+    """A change with its sign, which is as wide as a plus."""
+    return f"{'+' if value > 0 else ''}{number(value)}".replace("-", "−", 1)
 
 
 def span(metric: Metric) -> tuple[float, float]:

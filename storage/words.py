@@ -146,9 +146,11 @@ def when(text: str | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration as "0.4 s", "3 min 20 s" or "2 h 5 min"."""
+    """A duration as "40 ms", "0.4 s", "3 min 20 s" or "2 h 5 min"."""
     if value is None:
         return "unknown"
+    if value < 0.0995:
+        return f"{1000 * value:.0f} ms"
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)

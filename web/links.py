@@ -25,9 +25,9 @@ class Links:
         asked = {"fate": None if fate == "member" else fate, "rule": rule, "in": self.within, **more}
         return self.of("rows", ref, **asked)
 
-    def source(self, ref: str, source: str) -> str:
-        """The members of a version that came from one source."""
-        return self.rows(ref, source=source)
+    def source(self, ref: str, source: str, license: str | None = None) -> str:
+        """The members of a version that came from one source, or only those under one of its licences."""
+        return self.rows(ref, source=source, license=license)
 
     def example(self, id_: str, **more: Any) -> str:
         """The page of an example."""
@@ -44,6 +44,10 @@ class Links:
     def hits(self, benchmark: str) -> str:
         """Hits of one benchmark, beside its items."""
         return self.of("hits", self.within, benchmark=benchmark)
+
+    def calls(self, ref: str | None = None, state: str | None = None) -> str:
+        """Calls of models on the way to what the pages are about; of one step alone if ``ref`` names it."""
+        return self.of("call", self.within or ref or "", step=ref if self.within else None, state=state)
 
     def run(self, run_id: str) -> str:
         """The page of a run."""
@@ -66,4 +70,5 @@ class Links:
             "example_link": self.example,
             "blast_link": self.blast,
             "hits_link": self.hits,
+            "calls_link": self.calls,
         }

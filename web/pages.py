@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from schemas.errors import MissingDataset, StoreError, UsageError
+from storage.call_list import ORDERS, STATES, calls_of
 from storage.card import card
 from storage.catalogue import catalogue
 from storage.diff import Diff, diff
@@ -205,9 +206,11 @@ class Pages:
         )
 
     def call(self, request: Request) -> Response:
-        """One LLM call of a step: the request as it was sent, the reply as it came."""
+        """One LLM call of a step: the request as it was sent, the reply as it came. Without a key: the calls of a version."""
         named, is_json = asked.twin(request.path_params["version"])
         key = asked.text(request.query_params, "key") or ""
+        if not key:
+            return self._calls(request, named, is_json)
         if not _KEY.fullmatch(key):
             raise UsageError(f"{key[:80]!r} is no key of a call: hexadecimal digits, as evidence shows them")
         ref = self.store.resolve(named)
@@ -219,10 +222,28 @@ class Pages:
         if is_json:
             return as_json(page)
         address = self.frame.address(named)
+        within = asked.text(request.query_params, "in")
+        about = self.frame.address(within) if within else address
         twin = Links("").of("call", f"{address}.json", key=key)
         return self.frame.html(
-            "call.html", Links(address), page=page, title=f"Call {key[:12]}", about=address, twin=twin
+            "call.html", Links(about), page=page, title=f"Call {key[:12]}", about=about, tab="calls", twin=twin
         )
+
+    def _calls(self, request: Request, named: str, is_json: bool) -> Response:
+        given = request.query_params
+        page = calls_of(
+            self.store,
+            named,
+            step=asked.text(given, "step"),
+            model=asked.text(given, "model"),
+            state=asked.one_of(given, "state", STATES),  # type: ignore[arg-type]
+            order=asked.one_of(given, "order", ORDERS),
+            start=asked.count(given, "start", 0),
+        )
+        if is_json:
+            return as_json(page)
+        address = self.frame.address(named)
+        return self._about(request, page, "calls.html", address, "calls", title=f"Calls of {address}")
 
     def near(self, request: Request) -> Response:
         """What reads like an example."""

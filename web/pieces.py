@@ -208,8 +208,12 @@ def evidence_facts(evidence: str | None) -> list[Fact]:
     return [_fact(str(key), item) for key, item in value.items() if item is not None]
 
 
+#: Figures that evidence calls by the letter of their paper, in the words of `clear`'s own summary.
+_LETTERS = {"O": "samples (O)", "S": "reflections (S)", "L": "token probabilities (L)"}
+
+
 def _fact(key: str, item: Any) -> Fact:
-    name = key.replace("_", " ")
+    name = _LETTERS.get(key, key.replace("_", " "))
     items = item if isinstance(item, list) else [item]
     if items and all(isinstance(one, str) and _HEX.fullmatch(one) for one in items):
         return Fact(name, "calls" if key in _CALLS else "examples", keys=tuple(items))

@@ -1,12 +1,12 @@
 """Rows behind a number, as a page and as a file, and the SQL box over a version's tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from storage.query import Answer, query, views_of
 from storage.rows import RowsPage, rows
 from storage.tables import csv_lines, jsonl_lines
@@ -93,9 +93,13 @@ class RowPages:
             return links.rows(named, fate_, rule, **{**kept, **changed})
 
         address = self.frame.address(named)
+        cleared = {key: None for key in bounds} | {"rule": None}
         return self.frame.html(
             "rows.html",
             links,
+            known=self._known(named),
+            cleared=cleared,
+            shown=_worth_a_column(page),
             page=page,
             manifest=manifest,
             named=named,
@@ -107,6 +111,21 @@ class RowPages:
             tab="dropped" if fate == "dropped" else "rows",
             twin=again(start=start).replace("/rows/", "/rows/", 1).replace("?", ".json?", 1),
         )
+
+    def _known(self, named: str) -> dict[str, list[str]]:
+        """Sources and licences that a version and what it came from noted, to choose from; read from manifests alone."""
+        ref = self.store.resolve(named)
+        try:
+            behind = self.store.upstream(ref)
+        except StoreError:  # the page itself names what is damaged
+            behind = [self.store.describe(ref)]
+        noted = [manifest.summary.get("composition") for manifest in behind]
+        rows = [row for table in noted if isinstance(table, list) for row in table if isinstance(row, Mapping)]
+        found: dict[str, list[str]] = {}
+        for name, key in (("sources", "source"), ("licenses", "license")):
+            values = (str(row[key]) for row in rows if row.get(key) and row[key] != "unknown")
+            found[name] = sorted(dict.fromkeys(values))[:200]
+        return found
 
     def _file(self, named: str, question: dict[str, Any], kind: str) -> Response:
         if question["fate"] == "refused":
@@ -138,7 +157,8 @@ class RowPages:
     def sql(self, request: Request) -> Response:
         """The SQL box: one SELECT over the version's views; a mistake is part of the page, not an error of it."""
         named, is_json = asked.twin(request.path_params["version"])
-        ref = self.store.resolve(named)
+        kind = next((k for k in ("csv", "jsonl") if named.endswith(f".{k}")), None)
+        ref = self.store.resolve(named.removesuffix(f".{kind}") if kind else named)
         sql = (request.query_params.get("q") or "")[:20_000].strip()
         tables: Sequence[str] = tuple(views_of(self.store, self.store.describe(ref)))
         answer: Answer | None = None
@@ -148,6 +168,13 @@ class RowPages:
                 answer = query(self.store, ref, sql, max_rows=SQL_ROWS, max_seconds=SQL_SECONDS)
             except UsageError as error:
                 problem = str(error)
+        if kind:
+            if answer is None:
+                raise UsageError(problem or "there is no question; write one SELECT after ?q=")
+            told = (dict(zip(answer.columns, row, strict=False)) for row in answer.rows)
+            if kind == "csv":
+                return streamed(csv_lines(told, answer.columns), "answer.csv", "text/csv; charset=utf-8")
+            return streamed(jsonl_lines(told), "answer.jsonl", "application/x-ndjson; charset=utf-8")
         page = SqlPage(ref=str(ref), sql=sql, tables=tuple(tables), answer=answer, problem=problem)
         if is_json:
             return as_json(page)
@@ -163,3 +190,9 @@ class RowPages:
             starters=STARTERS,
             twin=links.of("sql", f"{address}.json", q=sql),
         )
+
+
+def _worth_a_column(page: RowsPage) -> list[str]:
+    """Scores that the question names, and those that any row of this page has: no column of blanks."""
+    asked_for = {page.order.removeprefix("-"), *(one.key for one in page.where)}
+    return [key for key in page.shown if key in asked_for or any(row.scores.get(key) is not None for row in page.rows)]

@@ -68,6 +68,7 @@ PAGES = (
     ("contamination", "/hits/{tag}"),
     ("what-if", "/what-if/{tag}?t.{threshold}={moved}"),
     ("sql", "/sql/{tag}?q=select source, count(*) as examples from examples group by source order by 2 desc"),
+    ("calls", "/call/{tag}"),
     ("graph", "/graph/{tag}"),
     ("card", "/card/{tag}"),
     ("example-kept", "/e/{kept}?in={tag}"),

@@ -4,7 +4,7 @@
   const value = (cell) => {
     if (!cell) return "";
     const text = cell.dataset.value !== undefined ? cell.dataset.value : cell.textContent.trim();
-    const figure = Number(text.replace(/[,%$≥ ]/g, ""));
+    const figure = Number(text.replace(/[,%$≥ ]/g, "").replace("\u2212", "-"));
     return text !== "" && !Number.isNaN(figure) ? figure : text.toLowerCase();
   };
   const compare = (a, b) => {

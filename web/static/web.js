@@ -16,7 +16,7 @@
     const link = document.querySelector(selector);
     if (link) link.click();
   };
-  const places = { d: "/", c: "/compare", b: "/blast", r: "/runs" };
+  const places = { d: "a.brand", c: "a[data-page=compare]", b: "a[data-page=blast]", r: "a[data-page=runs]" };
   let went = 0;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) {
@@ -30,10 +30,12 @@
     const after = performance.now() - went < 1200;
     went = event.key === "g" ? performance.now() : 0;
     if (after && places[event.key]) {
-      location.assign(places[event.key]);
+      follow(`nav.top ${places[event.key]}[href]`); // a published site has fewer pages than a server
     } else if (event.key === "/") {
+      const field = document.getElementById("q");
+      if (!field) return;
       event.preventDefault();
-      document.getElementById("q").focus();
+      field.focus();
     } else if (event.key === "j") move(1);
     else if (event.key === "k") move(-1);
     else if (event.key === "]") follow("a[rel=next]");
@@ -49,6 +51,18 @@
         button.textContent = "Copied";
       } catch {
         button.textContent = "Not copied: open the JSON below";
+      }
+      setTimeout(() => { button.textContent = says; }, 2000);
+    });
+  }
+  for (const button of document.querySelectorAll("button[data-copy-from]")) {
+    button.addEventListener("click", async () => {
+      const says = button.textContent;
+      try {
+        await navigator.clipboard.writeText(document.getElementById(button.dataset.copyFrom).textContent);
+        button.textContent = "Copied";
+      } catch {
+        button.textContent = "Not copied: select it by hand";
       }
       setTimeout(() => { button.textContent = says; }, 2000);
     });
