@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from schemas.lineage import DatasetRef, Manifest
 from storage import figures
-from storage.absent import Absence, absences, edit_pairs, with_ids
+from storage.absent import Absence, absences, apart, edit_pairs
+from storage.codes import Codes
 from storage.deltas import Count, metric_deltas
-from storage.dense import laid_out, places
+from storage.dense import places
 from storage.find import Scope, scope_of
 from storage.remembered import arrays
 from storage.seek import Reader, legible
@@ -79,29 +79,27 @@ def diff(store: Store, before: DatasetRef | str, after: DatasetRef | str) -> Dif
 def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> Diff:
     old, new = scope_of(reader, before), scope_of(reader, after)
     a, b = old.manifests[-1], new.manifests[-1]
-    rows_a, gone = _without(reader, a, b)
-    rows_b, came = _without(reader, b, a)
-    same = gone.select("id").join(came.select("id"), on="id", how="inner")["id"]  # kept, but read into another home
-    gone = gone.filter(~pl.col("id").is_in(same.implode()))
-    came = came.filter(~pl.col("id").is_in(same.implode()))
-    pairs = edit_pairs(reader, [*old.manifests, *new.manifests], gone["id"], came["id"])
-    gone = gone.filter(~pl.col("id").is_in(pairs["gone"].implode()))
-    came = came.filter(~pl.col("id").is_in(pairs["came"].implode()))
-    why_removed = absences(reader, gone, a, new)
-    why_added = absences(reader, came, b, old)
+    codes = _codes(reader, old, new)
+    members = [places(reader, side.ref) for side in (a, b)]
+    rows_a, gone = apart(codes, members[0], codes.flags(members[1]))
+    rows_b, came = apart(codes, members[1], codes.flags(members[0]))
+    went, arrived = edit_pairs(reader, codes, [*old.manifests, *new.manifests], gone, came)
+    gone, came = (side.only(~np.isin(side.numbers, edited)) for side, edited in ((gone, went), (came, arrived)))
+    why_removed, why_added = absences(reader, codes, [(gone, new), (came, old)])
     changes = config_changes(old.manifests, new.manifests)
+    added, removed, edited = len(came.numbers), len(gone.numbers), len(went)
     return Diff(
         before=str(a.ref),
         after=str(b.ref),
         before_tag=old.tag,
         after_tag=new.tag,
-        sentence=_sentence(old, new, came.height, gone.height, pairs.height, why_removed, changes),
+        sentence=_sentence(old, new, added, removed, edited, why_removed, changes),
         before_rows=a.counts.rows_out,
         after_rows=b.counts.rows_out,
-        common=rows_a - gone.height - pairs.height,
-        added=came.height,
-        removed=gone.height,
-        edited=pairs.height,
+        common=rows_a - removed - edited,
+        added=added,
+        removed=removed,
+        edited=edited,
         why_added=why_added,
         why_removed=why_removed,
         changes=changes,
@@ -116,19 +114,10 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
     )
 
 
-def _without(reader: Reader, one: Manifest, other: Manifest) -> tuple[int, pl.DataFrame]:
-    """How many distinct members a version has, and those whose place the other does not hold: ``id``, ``home``, ``row``."""
-    mine, others = places(reader, one.ref), places(reader, other.ref)
-    own = laid_out(reader, mine, np.ones(len(mine), dtype=bool), False)
-    held = laid_out(reader, others, np.ones(len(others), dtype=bool), False)
-    apart = {ref: np.flatnonzero(flags & ~held[ref] if ref in held else flags) for ref, flags in own.items()}
-    frames = [
-        pl.DataFrame({"home": np.full(len(apart[ref]), number, dtype=np.uint16), "row": apart[ref].astype(np.uint32)})
-        for number, ref in enumerate(mine.homes)
-        if ref in apart
-    ]
-    empty = pl.DataFrame(schema={"home": pl.UInt16, "row": pl.UInt32})
-    return sum(int(flags.sum()) for flags in own.values()), with_ids(reader, one, pl.concat([empty, *frames]))
+def _codes(reader: Reader, old: Scope, new: Scope) -> Codes:
+    """Numbers of all examples of both lineages."""
+    made = {m.ref: None for m in (*old.manifests, *new.manifests) if m.parts.get("examples")}
+    return Codes(reader, tuple(made))
 
 
 def _sentence(

@@ -20,6 +20,7 @@ T = TypeVar("T")
 Array = npt.NDArray[Any]
 
 BINS = 32
+_BLOCK = 1 << 15
 
 #: Small figures by version: some thousands of them.
 memory = Memory(most_bytes=1 << 20)
@@ -118,12 +119,13 @@ def histograms(reader: Reader, manifest: Manifest) -> tuple[Histogram, ...]:
         for role, _ in manifest.step.inputs:
             part = role_part(manifest, role)
             if part and reader.has(manifest.ref, part):
-                frame = reader.scan(manifest.ref, part).select("fate", "rule", "score").collect()
+                frame = reader.scan(manifest.ref, part).select("fate", "score").collect()
                 found.append(_verdict_histogram(manifest, role, frame))
         if reader.has(manifest.ref, "scores"):
-            scores = reader.scan(manifest.ref, "scores").collect()
-            numeric = [name for name, kind in scores.schema.items() if kind.is_numeric()]
-            found += [_histogram(manifest, name, scores[name], None, ()) for name in numeric[:8]]
+            scores = reader.scan(manifest.ref, "scores")
+            numeric = [name for name, kind in scores.collect_schema().items() if kind.is_numeric()][:8]
+            columns = scores.select(numeric).collect()
+            found += [_histogram(manifest, name, columns[name], None, ()) for name in numeric]
         return tuple(one for one in found if one is not None)
 
     return remembered(reader, manifest, "histograms", work)
@@ -143,17 +145,23 @@ def _verdict_histogram(manifest: Manifest, role: str, frame: pl.DataFrame) -> Hi
 def _histogram(
     manifest: Manifest, name: str, values: pl.Series, kept: pl.Series | None, drawn: Sequence[tuple[str, float, str]]
 ) -> Histogram | None:
-    scored = values.is_not_null() & values.cast(pl.Float64).is_finite()
-    some = values.filter(scored).cast(pl.Float64).to_numpy(writable=True)
+    some, scored = _finite(values)
     if not some.size:
         return None
     low, high = float(some.min()), float(some.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
-    keep = np.ones(some.size, dtype=bool) if kept is None else kept.filter(scored).to_numpy()
-    bins = np.minimum(((some - low) * (BINS / (high - low))).astype(np.int8), BINS - 1)
-    counts = np.bincount(bins + np.int8(BINS) * keep.view(np.int8), minlength=2 * BINS)
+    keep = None if kept is None else kept.to_numpy() if scored is None else kept.to_numpy()[scored]
+    bins, counts = np.empty(some.size, dtype=np.int8), np.zeros(2 * BINS, dtype=np.int64)
+    total = 0.0
+    for start in range(0, some.size, _BLOCK):  # a block stays in the processor's cache from one operation to the next
+        block = slice(start, start + _BLOCK)
+        exact = some[block].astype(np.float64)
+        total += float(exact.sum())
+        at = np.minimum(((exact - low) * (BINS / (high - low))).astype(np.intp), BINS - 1)
+        bins[block] = at
+        counts += np.bincount(at + BINS * (1 if keep is None else keep[block]), minlength=2 * BINS)
     return Histogram(
         ref=str(manifest.ref),
         stage=manifest.ref.stage,
@@ -165,9 +173,18 @@ def _histogram(
         judged=kept is not None,
         missing=values.len() - some.size,
         rules=tuple(drawn),
-        mean=float(some.mean()),
+        mean=total / some.size,
         median=_median(some, bins),
     )
+
+
+def _finite(values: pl.Series) -> tuple[Array, Array | None]:
+    """The numbers of a column that are finite, and flags of where they stand: None if all are."""
+    column = (values if values.dtype.is_float() else values.cast(pl.Float64)).fill_null(float("nan")).to_numpy()
+    if not column.size or (np.isfinite(column.min()) and np.isfinite(column.max())):  # what is no number spreads
+        return column, None
+    scored = np.isfinite(column)
+    return column[scored], scored
 
 
 def _median(values: Array, bins: Array) -> float:
@@ -176,7 +193,7 @@ def _median(values: Array, bins: Array) -> float:
     middle = [(values.size - 1) // 2, values.size // 2]
     first, last = (int(np.searchsorted(ends, at, side="right")) for at in middle)
     before = int(ends[first - 1]) if first else 0
-    near = np.sort(values[(bins >= first) & (bins <= last)])
+    near = np.sort(values[(bins >= first) & (bins <= last)].astype(np.float64))
     return float((near[middle[0] - before] + near[middle[1] - before]) / 2)
 
 
