@@ -187,7 +187,9 @@ def finetune(
         Finetuning, {"by": {"backend": backend}, "override_gate": override_gate, "row_losses": row_losses},
         [f"by.{s}" for s in set_], "finetune",
     )  # fmt: skip
-    finish(flow, without_prefect, as_json, store, dataset=dataset, how=how, rng_seed=rng_seed)
+    ref = finish(flow, without_prefect, as_json, store, dataset=dataset, how=how, rng_seed=rng_seed)
+    if not as_json:
+        tell_training(store, ref)
 
 
 def evaluate(
@@ -215,12 +217,20 @@ def evaluate(
     ref = finish(flow, without_prefect, as_json, store, model=model, how=how, backends=backends_of(judge=judge),
                  rng_seed=rng_seed)  # fmt: skip
     if not as_json:
-        from cli.render import training_text
-        from schemas.lineage import DatasetRef
-        from storage.store import Store
-        from storage.training import training_of
+        tell_training(store, ref)
 
-        say(training_text(training_of(Store.open(store).describe(DatasetRef.parse(ref)))))
+
+def tell_training(store: Path, ref: str) -> None:
+    """What a training or an evaluation came to, and where the weights lie."""
+    from cli.render import training_text
+    from schemas.lineage import DatasetRef
+    from storage.store import Store
+    from storage.training import training_of
+
+    made = training_of(Store.open(store).describe(DatasetRef.parse(ref)))
+    say(training_text(made))
+    if made.output:
+        say(f"  in {made.output}, with its card; measure it with `provender evaluate {ref} TARGET`")
 
 
 def export(

@@ -14,6 +14,7 @@ from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
 from schemas.training import TrainedOn
 from storage.places import address
+from storage.show import tags_of
 from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, open_store
@@ -136,13 +137,15 @@ def checked(store: Store, dataset: DatasetRef, how: Finetuning) -> Gate:
 
 
 def about(store: Store, manifest: Manifest, recipe: str, gate: Gate) -> TrainedOn:
-    """What the model's card says about its data."""
-    tag = next((t for t in store.tags() if t.ref == manifest.ref), None)
+    """What the model's card says about its data; the recipe is the one that published it where none is given."""
+    named = tags_of(store, manifest.ref)
+    tag = named[-1] if named else None
+    recorded = str((tag.recipe or {}).get("name") or "") if tag else ""
     return TrainedOn(
         dataset=str(manifest.ref),
         tag=f"{tag.name}@v{tag.number}" if tag else "",
         digest=manifest.digest,
-        recipe=recipe,
+        recipe=recipe or recorded,
         gate=gate.status,
         gate_reason=gate.says if gate.status == "overridden" else "",
     )
