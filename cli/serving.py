@@ -1,5 +1,6 @@
 """serve, up, down, deploy, engine: what keeps running."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -20,16 +21,24 @@ def home() -> Path:
 
 def serve(
     store: StoreOption = DEFAULT_STORE,
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8377,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8377,
     host: Annotated[str, typer.Option(help="Anything but loopback needs --token.")] = "127.0.0.1",
     token: Annotated[
         str | None, typer.Option(envvar="PROVENDER_TOKEN", help="Needed where others can reach it.")
     ] = None,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME", help="A further name under which it may be asked for (behind a proxy); repeatable."
+        ),
+    ] = [],
 ) -> None:
     """The lineage browser, on loopback: it reads the store and writes nothing but reviews of benchmark hits."""
     import uvicorn
     from uvicorn.importer import import_from_string
 
+    from cli.listening import address_of, listening, names_of
+    from cli.prefect_server import address_of_running
     from cli.store_read import looked_at
     from schemas.errors import UsageError
     from storage.places import shown
@@ -37,17 +46,15 @@ def serve(
     store = looked_at(store)
     create_app = import_from_string("web.app:create_app")  # by name: the two front ends never import each other
 
-    loopback = host in ("127.0.0.1", "localhost", "::1")
-    if not loopback and not token:
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise UsageError(f"--host {host} lets others in; give --token (at least 16 characters)")
-    hosts = [host, "127.0.0.1", "localhost", "[::1]"] if loopback else [host]
-    from cli.prefect_server import address_of_running
-
     api = os.environ.get("PREFECT_API_URL") or address_of_running(home())
     prefect = api.removesuffix("/").removesuffix("/api") if api else None  # runs link to its pages
-    say(f"lineage browser of {shown(store)} on http://{host}:{port}/" + (f"?token={token}" if token else ""))
-    app = create_app(store, token=token, allowed_hosts=hosts, prefect=prefect)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    app = create_app(store, token=token, allowed_hosts=names_of(host, allow_host), prefect=prefect)
+    taken = listening(host, port)
+    say(f"lineage browser of {shown(store)} on {address_of(taken, host)}" + (f"?token={token}" if token else ""))
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[taken])
 
 
 def up(

@@ -6,6 +6,7 @@ Requests of other sites' scripts are told apart by ``Sec-Fetch-Site`` and ``Orig
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
@@ -39,6 +40,8 @@ class Guard:
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], token: str | None) -> None:
         self.app = app
         self.hosts = {host.strip("[]").lower() for host in hosts}
+        #: Where it listens on every address, any address in figures will do: only a name can be rebound to this machine.
+        self.any_address = token is not None and bool(self.hosts & {"0.0.0.0", "::"})
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,8 +68,11 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.getlist("host")
-        if len(host) != 1 or _name(host[0]) not in self.hosts:
-            return PlainTextResponse("this host name is not served here; see `provender serve --help`\n", 403)
+        name = _name(host[0]) if len(host) == 1 else ""
+        if name not in self.hosts and not (self.any_address and _is_address(name)):
+            return PlainTextResponse(
+                "this host name is not served here; `provender serve --allow-host NAME` adds one\n", 403
+            )
         origin = headers.get("origin")
         writes = scope["method"] == "POST" and scope["path"] in WRITES
         if scope["method"] not in ("GET", "HEAD") and not writes:
@@ -107,6 +113,14 @@ def _name(host: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _same(given: str, wanted: str) -> bool:
