@@ -17,6 +17,9 @@ from storage.words import method_tag, method_words, setting, short
 #: Rows of a table that a page shows.
 SHOWN = 200
 
+#: Notes that are told first: what was found.
+_FIRST = ("says", "measured", "predicted", "intervals", "repetition", "capped", "law", "best_run")
+
 
 class Table(View):
     """A small table that a step left: rows of cells in the order of ``columns``."""
@@ -93,7 +96,7 @@ def _mixture(reader: Reader, manifest: Manifest, names: Mapping[str, Sequence[st
         tags=tuple(tag for m in below for tag in names.get(str(m.ref), ())),
         rows=manifest.counts.rows_out,
         pools=figures.mixture(reader, manifest),
-        notes=tuple((str(key), _told(value)) for key, value in noted.items() if not _is_table(value)),
+        notes=tuple((name, _told(noted[name])) for name in _in_order(noted)),
         tables=tuple(tables),
         points=tuple(point for table in tables for point in points_of(table)),
         metrics=tuple(
@@ -148,11 +151,26 @@ def _cell(value: Any) -> Any:
     return setting(value)
 
 
+def _in_order(noted: Mapping[str, Any]) -> list[str]:
+    """The notes that say something and are no table: what was found first, how it was found after it."""
+    names = [name for name, value in noted.items() if not _is_table(value) and value not in (None, "", [], {}, ())]
+    return sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+
+
 def _told(value: Any) -> str:
+    """A note as text: ``code 0.35 to 0.6, chat 0.4 to 0.65`` for intervals, nested ones in brackets."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {setting(item)}" for key, item in list(value.items())[:40])
+        return ", ".join(f"{str(key).replace('_', ' ')} {_nested(item)}" for key, item in list(value.items())[:40])
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(setting(item) for item in value[:40])
+    return setting(value)
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_told(value)})"
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(bound, int | float) for bound in value):
+        return f"{setting(value[0])} to {setting(value[1])}"
     return setting(value)
 
 

@@ -199,11 +199,25 @@ def test_mixtures_show_weights_tables_and_what_a_law_predicted(tmp_path: Path) -
     draft = made.store.draft(Step(stage="mix", method={"method": "law"}, inputs=(("pool", made.steps["select"]),)))
     draft.keep_members(made.store.describe(made.steps["select"]))
     draft.put("sidecar/proxy_runs", pl.DataFrame({"run": ["a", "b"], "predicted": [1.0, 2.0], "measured": [1.1, None]}))
-    draft.summary = {"notes": {"law": "log-linear", "fits": [{"pool": "dolly", "r2": 0.9}]}, "weights": {"dolly": 1.0}}
+    noted = {
+        "best_run": {"loss": 0.9939123, "shares": {"dolly": 0.5}},
+        "capped": [],
+        "fits": [{"pool": "dolly", "r2": 0.9}],
+        "intervals": {"dolly": [0.3530216789820518, 0.6]},
+        "law": "log-linear",
+        "left_out": {},
+        "says": "better than uniform",
+    }
+    draft.summary = {"notes": noted, "weights": {"dolly": 1.0}}
     made.store.commit(draft)
     found = {one.method: one for one in mixtures(made.store).mixtures}
     law = found["law"]
-    assert law.notes == (("law", "log-linear"),)
+    assert law.notes == (
+        ("says", "better than uniform"),
+        ("intervals", "dolly 0.353 to 0.6"),
+        ("law", "log-linear"),
+        ("best_run", "loss 0.9939, shares (dolly 0.5)"),
+    ), "what was found first, empty notes not at all, no digit that says nothing"
     assert [table.name for table in law.tables] == ["proxy_runs", "fits"]
     assert [(p.name, p.predicted, p.measured) for p in law.points] == [("a", 1.0, 1.1)]
     assert law.pools[0].weight_fraction == 1.0
