@@ -37,7 +37,7 @@ def _board_text(board: "Board") -> str:
     from cli.plain import line, table
 
     better = "lower is better" if board.lower_is_better else "higher is better"
-    target = board.target_tags[-1] if board.target_tags else board.target
+    target = board.target_name or board.target
     head = line(f"{board.metric} ({better}) on {board.target_examples} examples of {target}; model {board.model}")
     rows = [
         [

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from methods.evaluation import SCORE_COLUMNS
 from methods.stats import paired_bootstrap
-from schemas.lineage import Manifest
+from schemas.lineage import DatasetRef, Manifest
 from storage.comparable import Terms, differing, terms_of
 from storage.store import Store
 from storage.training import metrics_of, model_name
@@ -56,6 +56,7 @@ class Board(BaseModel):
     metric: str
     target: str
     target_tags: tuple[str, ...] = ()
+    target_name: str = Field(default="", description="its newest tag; else the name of the source")
     target_examples: int
     model: str
     training: Mapping[str, Any]
@@ -123,7 +124,7 @@ def _runs(store: Store) -> list[_Run]:
 
 def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, list[str]]) -> Board:
     first = group[0]
-    metric = first.measured.name
+    metric, aim = first.measured.name, first.terms.target
     benchmark: Any = (first.manifest.summary.get("tasks") or {}).get(metric) or {}
     lower = metric in LOWER_IS_BETTER or benchmark.get("higher_is_better") is False
     by_dataset: dict[str, list[_Run]] = {}
@@ -136,8 +137,9 @@ def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, lis
     return Board(
         key=key,
         metric=metric,
-        target=first.terms.target,
-        target_tags=tuple(tags.get(first.terms.target, ())),
+        target=aim,
+        target_tags=tuple(tags.get(aim, ())),
+        target_name=_name_of(store, aim, tags.get(aim, ())),
         target_examples=int(first.measured.examples or 0),
         model=model_name(first.tuned) or "unknown",
         training=dict(first.tuned.step.backends.get("train", {})),
@@ -145,6 +147,14 @@ def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, lis
         entries=tuple(compared),
         says=_says(compared, metric),
     )
+
+
+def _name_of(store: Store, target: str, tags: Sequence[str]) -> str:
+    """What a person calls the examples that were measured on; a benchmark of the harness is no version."""
+    if tags:
+        return tags[-1]
+    manifest = store.lookup(DatasetRef.parse(target)) if DatasetRef.looks_like(target) else None
+    return str(manifest.step.method.get("source") or target) if manifest else target
 
 
 def _entry(dataset: str, runs: Sequence[_Run], tags: Mapping[str, list[str]]) -> Entry:

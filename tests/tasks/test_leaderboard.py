@@ -64,6 +64,7 @@ def test_a_lead_outside_the_paired_interval_is_a_lead_and_one_inside_is_a_tie(ru
     assert [e.against_best for e in board.entries] == ["best", "tied with the best", "worse than the best"]
     assert board.entries[2].gap == pytest.approx(0.5)
     assert board.says == "good@v1 has the best loss, but its lead over close@v1 is within the interval."
+    assert leaderboard_text(runs.boards()).startswith("loss (lower is better) on 40 examples of target; model sprout")
 
 
 def test_training_seeds_are_averaged_and_their_spread_is_told(runs: Runs) -> None:
