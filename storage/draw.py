@@ -86,12 +86,12 @@ def histogram(
     one: Histogram,
     width: float = 320,
     height: float = 128,
-    href: Callable[[Histogram, int, str], str] | None = None,
+    href: Callable[[Histogram, int, str], str | None] | None = None,
     moved: Sequence[float] = (),
 ) -> Markup:
     """Stacked bars of kept (below) and dropped rows, with a line at each threshold.
 
-    ``href(histogram, bar, fate)`` gives the address of the rows behind a bar; ``moved`` draws where thresholds would be.
+    ``href(histogram, bar, fate)`` gives the address of the rows behind a bar, or None; ``moved`` draws where thresholds would be.
     """
     left, right, top, base = 6.0, 6.0, 16.0, height - 18
     heights = sorted(k + d for k, d in zip(one.kept, one.dropped, strict=True) if k + d)

@@ -8,9 +8,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from schemas.errors import MissingDataset, StoreError, UsageError
+from schemas.lineage import DatasetRef
 from storage.call_list import ORDERS, STATES, calls_of
 from storage.card import card
 from storage.catalogue import catalogue
+from storage.dense import columns_of
 from storage.diff import Diff, diff
 from storage.figures import remembered
 from storage.kin import call_views
@@ -114,8 +116,12 @@ class Pages:
         links = Links(address)
         graph = collapsed(lineage(self.store, self.store.resolve(address), most=60))
 
-        def bin_link(one: Histogram, i: int, fate: str) -> str:
-            return _bin_link(links, one, i, fate)
+        def bin_link(one: Histogram, i: int, fate: str) -> str | None:
+            if one.judged:
+                return _judged_bin(links, one, i, fate)
+            key = self._keys(one.ref).get(one.name)
+            low, high = _edges(one.edges, i)
+            return links.rows(one.ref, **{f"min.{key}": low, f"max.{key}": high, "order": f"-{key}"}) if key else None
 
         def loss_link(one: RowLosses, i: int) -> str:
             low, high = _edges(one.edges, i)
@@ -137,6 +143,15 @@ class Pages:
             tab="overview",
             twin=f"{links.version(address)}.json",
         )
+
+    def _keys(self, named: str) -> dict[str, str]:
+        """Under which key rows are found by each score of a ranking; none for scores that belong to no member."""
+        reader, ref = Reader(self.store), DatasetRef.parse(named)
+        try:
+            found = remembered(reader, reader.manifest(ref), "columns", lambda: columns_of(reader, ref))
+        except (StoreError, OSError, PolarsError):
+            return {}
+        return {column.name: column.key for column in found if column.ref == named and column.part == "scores"}
 
     def _samples(self, address: str) -> tuple[Sample, ...]:
         """A few members to read, remembered; none where they cannot be read: the page names the damage."""
@@ -296,12 +311,9 @@ class Pages:
         )
 
 
-def _bin_link(links: Links, one: Histogram, i: int, fate: str) -> str:
-    """The rows behind one bar of a histogram."""
+def _judged_bin(links: Links, one: Histogram, i: int, fate: str) -> str:
+    """The rows behind one bar of a histogram of verdicts."""
     low, high = _edges(one.edges, i)
-    if not one.judged:
-        key = one.method if one.name == "score" else f"{one.method}.{one.name}"
-        return links.rows(one.ref, **{f"min.{key}": low, f"max.{key}": high, "order": f"-{key}"})
     role = one.name.removeprefix("score of ") if one.name.startswith("score of ") else None
     return links.rows(one.ref, fate, role=role, order="score", **{"min.score": low, "max.score": high})
 

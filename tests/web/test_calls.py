@@ -118,3 +118,26 @@ def test_where_nobody_looked_for_a_benchmark_it_is_unknown_and_what_to_do_is_sai
     assert f"provender decontaminate check {ref} --against" in told
     assert client.get(f"/hits/{ref}.json").json()["looked"] == []
     assert "contamination is unknown" in Page(client.get(f"/d/{ref}").text).text
+
+
+def test_an_empty_list_of_rows_offers_where_else_to_look(world: Seeded, client: TestClient) -> None:
+    for fate, says in (
+        ("member", "Look among the dropped rows instead"),
+        ("dropped", "Look among the rows that are in"),
+    ):
+        asked = {"fate": fate, "text": "no such words", "min.clear": "0.1"}
+        page = Page(client.get("/rows/support-bot@v2", params=asked).text)
+        assert "No row matches." in page.text
+        assert says in page.text
+        assert all(client.get(link).status_code == 200 for link in page.links if link.startswith("/rows/"))
+
+
+def test_a_bar_of_scores_that_belong_to_no_member_leads_nowhere_and_all_others_to_rows(
+    world: Seeded, client: TestClient
+) -> None:
+    """Also where two steps of one method gave a score each, so that its key carries the step."""
+    for manifest in world.store.versions():
+        page = Page(client.get(f"/d/{manifest.ref}?scores=all").text)
+        bars = {link for link in page.links if "min." in link}
+        for link in sorted(bars)[:40:4]:
+            assert client.get(link).status_code == 200, link
