@@ -1,7 +1,8 @@
 """What does a row cost in each stage? Processor time, memory and disk per row on one core: the input of docs/scale.md.
 
-``python -m benchmarks stages [--rows N N]``: the same recipe over two sizes of one pool (shipped rows multiplied with
-edits), each step in a fresh process with one thread. Slopes between the two sizes are printed, so that imports and what
+``python -m benchmarks stages [--rows N N] [--words N]``: the same recipe over two sizes of one pool (shipped rows multiplied
+with edits; with ``--words`` each answer goes on with those of other rows until the row has so many), each step in a fresh
+process with one thread. Slopes between the two sizes are printed, so that imports and what
 does not grow with the rows drop out. Memory that a step holds per row says how far it reaches on one machine.
 """
 
@@ -16,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ingest import make_rows
+import polars as pl
+
+from benchmarks.ingest import DATA, make_rows
 
 ONE_CORE = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 
@@ -81,6 +84,27 @@ def _method(stage: str, fields: dict[str, Any]) -> Any:
     return TypeAdapter(union).validate_python(fields)
 
 
+def long_rows(path: Path, rows: int, words: int) -> None:
+    """As `make_rows`, with answers that go on until question and answer have so many words together."""
+    real = [json.loads(line) for line in (DATA / "permissive_instructions.jsonl").read_text().splitlines()]
+    base: list[dict[str, str]] = []
+    for number, row in enumerate(real):
+        answer, after = row["output"], number
+        while len(f"{row['instruction']} {row['input']} {answer}".split()) < words:
+            after += 1
+            answer += " " + real[after % len(real)]["output"]
+        base.append({"instruction": row["instruction"], "input": row["input"], "output": answer})
+    frame = pl.DataFrame(base)
+    with path.open("wb") as sink:
+        for start in range(0, rows, frame.height):
+            batch = frame.head(min(rows - start, frame.height)).with_row_index("i", offset=start)
+            batch.select(
+                pl.format("{} (variant {})", "instruction", "i").alias("instruction"),
+                "input",
+                pl.format("{} [{}]", "output", "i").alias("output"),
+            ).write_ndjson(sink)
+
+
 def in_child(step: str, rows: int, folder: Path, inputs: dict[str, str]) -> dict[str, Any]:
     """One step in a fresh process on one core: seconds, peak memory, bytes that the store grew by, ref."""
     before = stored(folder)
@@ -101,6 +125,7 @@ def main() -> None:
     """Make the rows, run every step on both sizes, print slopes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs=2, default=[100_000, 300_000])
+    parser.add_argument("--words", type=int, default=0, help="least words of a row; 0: the short rows as they are")
     parser.add_argument("--only", nargs="*", default=[], help="steps to run beside the ones they need")
     parser.add_argument("--work")
     asked = parser.parse_args()
@@ -119,7 +144,10 @@ def main() -> None:
     for rows in (small, large):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            make_rows(folder / "rows.jsonl", rows, spaced=False)
+            if asked.words:
+                long_rows(folder / "rows.jsonl", rows, asked.words)
+            else:
+                make_rows(folder / "rows.jsonl", rows, spaced=False)
             facts = found[rows] = {"source": {"stored": (folder / "rows.jsonl").stat().st_size}}
             refs: dict[str, str] = {}
             for step, _ in STEPS:

@@ -18,12 +18,21 @@ def drawn_seed(rng: np.random.Generator) -> int:
 
 def keyed_hashes(ids: pl.Series, rng_seed: int) -> np.ndarray:
     """A well-mixed uint64 per 16-byte id, shape (len(ids),). Equal ids get equal numbers."""
-    raw = b"".join(ids.to_list())
-    if len(raw) != 16 * len(ids):
-        raise InvariantViolation(f"ids are 16 bytes each; {len(ids)} of them came with {len(raw)} bytes in all")
-    halves = np.frombuffer(raw, dtype="<u8").reshape(-1, 2).astype(np.uint64)
+    first, second = halves(ids)
     state = mix64(np.full(len(ids), rng_seed % 2**64, dtype=np.uint64))
-    return mix64(mix64(state ^ halves[:, 0]) ^ halves[:, 1])
+    return mix64(mix64(state ^ first) ^ second)
+
+
+def halves(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last 8 bytes of each 16-byte id as little-endian uint64, (len(ids),) each.
+
+    Raises ``InvariantViolation`` for an id that is null or has another length.
+    """
+    odd = len(ids) - int((ids.bin.size() == 16).sum())
+    if odd:
+        raise InvariantViolation(f"ids are 16 bytes each; {odd} of {len(ids)} have another length, or there is none")
+    both = ids.bin.reinterpret(dtype=pl.Array(pl.UInt64, 2), endianness="little").to_numpy()
+    return both[:, 0], both[:, 1]
 
 
 def keyed_uniform(ids: pl.Series, rng_seed: int) -> np.ndarray:

@@ -64,12 +64,17 @@ def choose(ids: pl.Series, take: int, seed: int) -> pl.DataFrame:
     order does not matter, and a larger ``take`` contains a smaller one. Rows stand in the order of ``ids``. Raises
     ``InvariantViolation`` where there is nothing to take from.
     """
+    return pl.DataFrame({"id": ids, "repeat": times_of(ids, take, seed)}).filter(pl.col("repeat") > 0)
+
+
+def times_of(ids: pl.Series, take: int, seed: int) -> np.ndarray:
+    """How often `choose` takes each example, UInt32, (len(ids),)."""
     if take < 0 or (take and not len(ids)):
         raise InvariantViolation(f"cannot take {take} examples out of {len(ids)}")
     times = np.full(len(ids), take // max(1, len(ids)), dtype=np.uint32)
     if take and len(ids):
         times[by_key(keyed_hashes(ids, seed), ids)[: take % len(ids)]] += 1
-    return pl.DataFrame({"id": ids, "repeat": times}).filter(pl.col("repeat") > 0)
+    return times
 
 
 def normalized_weights(weights: Sequence[float], what: str) -> list[float]:

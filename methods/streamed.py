@@ -1,12 +1,14 @@
-"""Judging a pool that never lies in memory: read batch by batch, as often as needed, with little kept of each row."""
+"""Judging and ranking a pool that never lies in memory: read batch by batch, as often as needed, little kept of a row."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
-from schemas.method import JudgeMethod, Using
+from schemas.examples import EXAMPLES
+from schemas.method import JudgeMethod, Progress, RankMethod, Using
 
 #: The pool from its beginning, in pieces of any size (EXAMPLES columns); may be called again.
 Batches = Callable[[], Iterator[pl.DataFrame]]
@@ -27,3 +29,73 @@ class Streamed(JudgeMethod):
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `JudgeMethod`; draws no number, and says the same whatever the order of the rows."""
         return pl.concat(self.judge_batches(lambda: pool.iter_slices(_ROWS), pool.height, using=using))
+
+
+class StreamedRank(RankMethod):
+    """A ranking that looks at the texts of all rows but never needs all of them at once."""
+
+    @abstractmethod
+    def rank_batches(
+        self,
+        batches: Batches,
+        rows: int,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
+    ) -> pl.DataFrame:
+        """SCORES of all ``rows`` examples; a batch has the columns that the method `reads`, and ``id`` and ``source``."""
+
+    def rank(
+        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `RankMethod`: the whole pool as one batch."""
+        return self.rank_batches(lambda: iter([pool]), pool.height, target=target, using=using, rng=rng)
+
+
+class MeasuredRank(StreamedRank):
+    """A ranking by what is measured on each example alone: texts become a few numbers a row, batch by batch.
+
+    Draws no number.
+    """
+
+    @abstractmethod
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """``id`` and what `scores` needs of each example, without texts: the same for a row whatever stands beside it."""
+
+    def scores(self, measured: pl.DataFrame) -> pl.DataFrame:
+        """SCORES from what was measured on the whole pool; by default it is the scores already."""
+        return measured
+
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
+    def rank_batches(
+        self,
+        batches: Batches,
+        rows: int,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
+    ) -> pl.DataFrame:
+        """See `StreamedRank`."""
+        found: list[pl.DataFrame] = []
+        done = 0
+        for batch in batches():
+            found.append(self.measured(batch, part_of(using, done, batch.height, rows)))
+            done += batch.height
+        return self.scores(pl.concat(found or [self.measured(pl.DataFrame(schema=dict(EXAMPLES)), using)]))
+
+
+def part_of(using: Using, before: int, rows: int, total: int) -> Using:
+    """The engines for one batch of a pool, whose progress counts in the whole of it."""
+    return using if rows == total else replace(using, progress=_shifted(using.progress, before, rows, total))
+
+
+def _shifted(progress: Progress, before: int, rows: int, total: int) -> Progress:
+    def told(done: int, of: int, note: str = "") -> None:
+        progress(before + (done * rows // of if of else rows), total, note)
+
+    return told

@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from backends.protocols import LLM, NLI, Embedder, Sandbox, Tuner
+from schemas.examples import EXAMPLES
 from schemas.lineage import Rule
 
 
@@ -112,6 +113,9 @@ class Expected:
 #: Tokens per word of ordinary text, for expectations before anything is tokenized.
 TOKENS_PER_WORD = 1.4
 
+#: A column that a pool has where a method `reads` it: estimated tokens of the example (Int64), counted as it is read.
+TOKENS = "tokens"
+
 
 class Method(BaseModel):
     """Base of all methods. Every field decides the output and enters the fingerprint.
@@ -135,6 +139,14 @@ class Method(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Stage, tag, version and every field: what decides the output apart from inputs, backends and rng_seed."""
         return {"stage": self.stage, "version": self.version, **self.model_dump(mode="json")}
+
+    def reads(self) -> tuple[str, ...]:
+        """Columns of its pool that it looks at, with these settings; all of EXAMPLES where it says nothing else.
+
+        A step gives a method these, ``id`` and ``source``, and reads no others: one that looks at no text never has the
+        texts in memory. `TOKENS` may be among them.
+        """
+        return tuple(EXAMPLES)
 
     def expected_calls(self, rows: int, words: float) -> Expected:
         """LLM calls over a pool of ``rows`` examples of ``words`` words each; a method that names ``llm`` says its own."""
@@ -172,11 +184,17 @@ class JudgeMethod(Method):
         """VERDICTS for ``pool`` (EXAMPLES columns): exactly one row per example."""
 
     def settled_rules(self, verdicts: pl.DataFrame) -> Sequence[Rule]:
-        """``rules`` after judging, for thresholds that depend on the pool (a quantile); defaults to ``rules()``."""
+        """``rules`` after judging, for thresholds that depend on the pool (a quantile); defaults to ``rules()``.
+
+        A ``per_example`` method has none that do.
+        """
         return self.rules()
 
     def audit(self, pool: pl.DataFrame, verdicts: pl.DataFrame) -> Mapping[str, Any]:
-        """Tables for the step's page, by title: label to number, or label to such a table; JSON values only."""
+        """Tables for the step's page, by title: label to number, or label to such a table; JSON values only.
+
+        Those of a ``per_example`` method are counts: the tables of two parts of a pool add up to that of the whole.
+        """
         return {}
 
 

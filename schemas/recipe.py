@@ -20,6 +20,7 @@ from methods.select import AnySelect
 from schemas.errors import BadName, RecipeError
 from schemas.lineage import checked_name
 from schemas.recipe_evaluation import Evaluation, rebase_evaluation
+from schemas.recipe_run import Budget, Running
 from schemas.safe_yaml import load_yaml
 from schemas.sources import SourceSpec
 
@@ -152,14 +153,6 @@ class Bakeoff(Strict):
         return self
 
 
-class Budget(Strict):
-    """Ceilings that bind; each is cumulative over resumes. None = no ceiling."""
-
-    max_tokens: int | None = Field(default=None, gt=0)
-    max_usd: float | None = Field(default=None, gt=0)
-    max_seconds: float | None = Field(default=None, gt=0)
-
-
 class BackendChoices(Strict):
     """The engines. A method that needs one which is not given is a mistake that ``check`` reports."""
 
@@ -208,6 +201,7 @@ class Recipe(Strict):
     evaluate: Evaluation | None = None
     budget: Budget = Budget()
     backends: BackendChoices = BackendChoices()
+    run: Running = Field(Running(), description="how the work is cut up; changes no result")
     runner: Literal["threads", "ray"] = Field(
         default="threads",
         description="where shards run: threads here, or a Ray cluster (extra: ray); changes no result",

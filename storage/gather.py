@@ -66,17 +66,18 @@ def positions(disk: Disk, manifest: Manifest) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Gatherer:
-    """Takes examples out of the homes of one version."""
+    """Takes examples out of the homes of one version: all their columns, or the ones named, in that order."""
 
     disk: Disk
     homes: Sequence[DatasetRef]
     manifests: Mapping[DatasetRef, Manifest]
+    columns: Sequence[str] = tuple(EXAMPLES)
 
     def take(self, members: pl.DataFrame) -> pl.DataFrame:
         """EXAMPLES for these positions, in their order, in one piece of memory."""
         found = list(self.pieces(members))
         if not found:
-            return pl.DataFrame(schema=dict(EXAMPLES))
+            return pl.DataFrame(schema={name: EXAMPLES[name] for name in self.columns})
         # polars gathers from one chunk some 30 times faster than from many
         together = pl.concat([piece for _, piece in found]).rechunk()
         order = np.concatenate([places for places, _ in found])
@@ -128,7 +129,7 @@ class Gatherer:
     def _of_object(self, ref: DatasetRef, part: Part, row: Array) -> pl.DataFrame:
         place = f"{ref}: part examples"
         low, high = int(row[0]), int(row[-1])
-        lazy = scan_parts(self.disk, [part], place).select(*EXAMPLES).slice(low, high - low + 1)
+        lazy = scan_parts(self.disk, [part], place).select(*self.columns).slice(low, high - low + 1)
         frame = collect(lazy, place)
         if frame.height != high - low + 1:
             raise CorruptStore(f"{place}: an object has fewer rows than its manifest says; run `provender verify`")

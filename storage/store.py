@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from schemas.errors import BadName, CorruptStore, MissingDataset, NewerStore, StoreUnwritable
+from schemas.examples import EXAMPLES
 from schemas.lineage import FORMAT, DatasetRef, Manifest, Part, Step, TagVersion
 from storage import commit, gather, gc, manifests, shards, tags
 from storage.batches import batches
@@ -107,23 +108,35 @@ class Store:
         """``home`` (u16, into the manifest's homes) and ``row`` (u32) of each member in order."""
         return gather.positions(self.disk, self.describe(ref))
 
-    def pool(self, ref: DatasetRef) -> pl.DataFrame:
-        """The version's examples, EXAMPLES columns, in member order; a repeat is there again."""
-        manifest = self.describe(ref)
-        return self._gatherer(manifest).take(gather.positions(self.disk, manifest))
+    def pool(self, ref: DatasetRef, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The version's examples in member order; a repeat is there again.
 
-    def batches(self, ref: DatasetRef, rows: int = 100_000) -> Iterator[pl.DataFrame]:
-        """``pool`` in pieces of at most ``rows`` examples, in bounded memory."""
+        EXAMPLES columns, or only those in ``columns``: the others are not read, so that a pool without its texts is small.
+        """
         manifest = self.describe(ref)
-        yield from batches(self._gatherer(manifest), gather.positions(self.disk, manifest), rows)
+        return self._gatherer(manifest, columns).take(gather.positions(self.disk, manifest))
 
-    def take(self, ref: DatasetRef, members: pl.DataFrame) -> pl.DataFrame:
+    def batches(
+        self,
+        ref: DatasetRef,
+        rows: int = 100_000,
+        columns: Sequence[str] | None = None,
+        members: pl.DataFrame | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """``pool`` in pieces of at most ``rows`` examples, in bounded memory; with ``members`` (``home``, ``row``) only
+        those, in their order.
+        """
+        manifest = self.describe(ref)
+        where = gather.positions(self.disk, manifest) if members is None else members
+        yield from batches(self._gatherer(manifest, columns), where, rows)
+
+    def take(self, ref: DatasetRef, members: pl.DataFrame, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """EXAMPLES at some positions (``home``, ``row``) of a version: rows of a page, parents of an example."""
-        return self._gatherer(self.describe(ref)).take(members)
+        return self._gatherer(self.describe(ref), columns).take(members)
 
-    def part(self, ref: DatasetRef, name: str) -> pl.DataFrame:
-        """A part in memory (see ``storage/layout.py`` for names); an empty frame if the version has none."""
-        return gather.read(self.disk, self.describe(ref), name)
+    def part(self, ref: DatasetRef, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """A part, or some of its columns, in memory (names: ``storage/layout.py``); empty if the version has none."""
+        return gather.read(self.disk, self.describe(ref), name, columns)
 
     def scan(self, ref: DatasetRef, name: str) -> pl.LazyFrame:
         """A part, read only as far as needed."""
@@ -184,10 +197,10 @@ class Store:
         """Removes what a plan (or the plan of that id) names, if still nothing needs it."""
         return gc.execute(self.disk, gc.load_plan(self.disk, plan) if isinstance(plan, str) else plan)
 
-    def _gatherer(self, manifest: Manifest) -> gather.Gatherer:
+    def _gatherer(self, manifest: Manifest, columns: Sequence[str] | None) -> gather.Gatherer:
         homes = manifest.homes or (manifest.ref,)
         known = {ref: manifest if ref == manifest.ref else self.describe(ref) for ref in homes}
-        return gather.Gatherer(self.disk, homes, known)
+        return gather.Gatherer(self.disk, homes, known, tuple(EXAMPLES) if columns is None else tuple(columns))
 
 
 def _create_only(disk: Disk) -> str | None:

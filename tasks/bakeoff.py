@@ -86,7 +86,7 @@ def measure(
     inputs = [("pool", pool), ("target", target), *((f"{label}/{seed}", ref) for label, seed, ref in chosen)]
 
     def compute(work: Work) -> None:
-        aim = work.store.pool(target)
+        aim = work.store.pool(target, ["id", "messages"])
         order = by_key(keyed_hashes(aim["id"], 0), aim["id"])[: how.max_target_examples]
         goals = lessons(aim[np.sort(order)])
         if len(goals) < 2:
@@ -112,7 +112,7 @@ def trial(
     work: Work, label: str, seed: int, ref: DatasetRef, goals: Sequence[list[Turn]], number: int, count: int
 ) -> Trial:
     """One proxy: trained on what was chosen, measured on the target; remembered, so that a killed bake-off goes on."""
-    rows = work.store.pool(ref)
+    rows = work.store.pool(ref, ["id", "messages"])
     taught = lessons(rows)
     if not taught:
         raise EmptyStage(f"{label} chose no example that ends with an answer, so there is nothing to train a proxy on")

@@ -15,6 +15,7 @@ from schemas.errors import UsageError
 from schemas.identity import canonical_json
 from schemas.method import Method, Progress, Using
 from schemas.recipe import BackendChoices, Budget, Recipe
+from schemas.recipe_run import SHARD_ROWS
 from storage.calls import CachedLLM, CallCache
 from storage.measured import Measured
 from storage.places import local_folder
@@ -35,7 +36,7 @@ class Bench(BaseModel):
     rng_seed: int = 0
     backends: BackendChoices = BackendChoices()
     budget: Budget = Budget()
-    shard_rows: int = 100_000
+    shard_rows: int = SHARD_ROWS
     dry: bool = False  # plan only: steps are named, nothing is computed
 
     def identities(self, needs: frozenset[str]) -> dict[str, Any]:
@@ -132,5 +133,6 @@ def bench_of(recipe: Recipe, store: Path, run_id: str | None = None, *, dry: boo
         rng_seed=recipe.rng_seed,
         backends=recipe.backends,
         budget=recipe.budget,
+        shard_rows=recipe.run.shard_rows,
         dry=dry,
     )

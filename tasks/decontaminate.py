@@ -10,8 +10,9 @@ from schemas.lineage import DatasetRef, Rule
 from storage.packs import Pack, load_pack
 from storage.reviews import ITEMS_PART, PAIRS_PART
 from tasks.bench import Bench
+from tasks.columns import pool_for
 from tasks.events import Event, emit
-from tasks.figures import Figures
+from tasks.figures import COUNTED, Figures
 from tasks.materialise import Work, materialise
 from tasks.settle import settle
 from tasks.stage_task import stage_task
@@ -56,7 +57,7 @@ def decontaminate_examples(
         if policy.report_only:
             said = said.with_columns(pl.lit("keep").alias("fate"))
             figures = None
-        settle(work, "pool", pl.DataFrame({"id": ids}), said, rules)
+        settle(work, "pool", ids, said, rules)
         work.draft.put(PAIRS_PART, pairs)
         work.draft.put(ITEMS_PART, items_of(packs, pairs))
         work.draft.summary.update((figures or figures_of_kept(work, pool, said)).summary())
@@ -77,7 +78,7 @@ def judged(
     """Ids in order, verdicts, flagged pairs (``position`` in the pool), and figures of what is kept."""
     benchmarks = {p.name: dated(p) for p in packs}
     if not isinstance(method, PairMethod):
-        rows = work.store.pool(pool)
+        rows = pool_for(work.store, pool, method)
         said = method.judge(rows, benchmarks, using=work.using, rng=work.rng)
         return rows["id"], said, pairs_in(rows, said), None
     judge = method.judge_batches(benchmarks, work.using)
@@ -149,7 +150,7 @@ def overlapping_sources(
     if policy.max_source_overlap is None or not pairs.height:
         return {}
     items = {p.name: p.items.height for p in packs}
-    sources = pl.concat([rows.select("source") for rows in work.store.batches(pool, BATCH_ROWS)])["source"]
+    sources = work.store.pool(pool, ["source"])["source"]
     hit = pairs.with_columns(sources.gather(pairs["position"]).alias("source"))
     found: dict[str, dict[str, float]] = {}
     counted = hit.group_by("source", "benchmark").agg(pl.col("item").n_unique()).sort("source", "benchmark")
@@ -164,7 +165,7 @@ def without_sources(
     work: Work, pool: DatasetRef, said: pl.DataFrame, tainted: dict[str, dict[str, float]]
 ) -> pl.DataFrame:
     """The verdicts, with what was kept of these sources rejected."""
-    of = pl.concat([rows.select("id", "source") for rows in work.store.batches(pool, BATCH_ROWS)])
+    of = work.store.pool(pool, ["id", "source"])
     taken = pl.col("source").is_in(list(tainted)) & (pl.col("fate") == "keep")
     return (
         said.join(of, on="id", maintain_order="left")
@@ -189,6 +190,6 @@ def source_rule(policy: Policy) -> Rule:
 def figures_of_kept(work: Work, pool: DatasetRef, said: pl.DataFrame) -> Figures:
     """Figures of the examples that go on, from another pass over the pool."""
     figures, kept = Figures(), said.filter(fate="keep").select("id")
-    for rows in work.store.batches(pool, BATCH_ROWS):
+    for rows in work.store.batches(pool, BATCH_ROWS, ["id", *COUNTED]):
         figures.add(rows.join(kept, on="id", how="semi"))
     return figures

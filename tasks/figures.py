@@ -6,6 +6,13 @@ from typing import Any
 import polars as pl
 
 from schemas.examples import answer_text, prompt_text
+from schemas.lineage import DatasetRef
+from storage.store import Store
+
+#: The columns that figures are of.
+COUNTED = ("messages", "source", "license", "synthetic_depth")
+
+_BATCH_ROWS = 32_768
 
 
 class Figures:
@@ -45,4 +52,12 @@ def figures_of(examples: pl.DataFrame) -> dict[str, Any]:
     """The summary of one frame."""
     figures = Figures()
     figures.add(examples)
+    return figures.summary()
+
+
+def figures_of_members(store: Store, ref: DatasetRef, members: pl.DataFrame) -> dict[str, Any]:
+    """The summary of some members of a version (``home`` and ``row``, repeats included), read a batch at a time."""
+    figures = Figures()
+    for examples in store.batches(ref, _BATCH_ROWS, COUNTED, members.sort("home", "row")):
+        figures.add(examples)
     return figures.summary()

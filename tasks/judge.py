@@ -1,6 +1,7 @@
 """Filter and dedup: a method gives each example its fate, the store keeps all of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -11,11 +12,12 @@ from schemas.errors import InvariantViolation
 from schemas.lineage import DatasetRef
 from schemas.method import JudgeMethod
 from tasks.bench import Bench
+from tasks.columns import columns_for, pool_for
 from tasks.events import Event, emit
-from tasks.figures import Figures, figures_of
+from tasks.figures import Figures, figures_of_members
 from tasks.materialise import Work, materialise
-from tasks.settle import settle, settle_batches
-from tasks.shards import judged_in_shards, map_shards, shards_of
+from tasks.settle import PIECE_ROWS, aligned, named, settle, settle_pieces
+from tasks.shards import judged_in_shards, map_shards, shards_of, verdicts_of
 from tasks.stage_task import stage_task
 
 
@@ -48,31 +50,81 @@ BATCH_ROWS = 1 << 17
 
 
 def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
+    count = work.store.describe(pool).counts.rows_out
     if isinstance(method, Streamed):
-        return _judge_streamed(work, pool, method)
-    rows = work.store.pool(pool)
-    if method.per_example and shards_of(rows.height, work.bench) > 1:
-        said = judged_in_shards(work, rows.height, method)
+        _judge_streamed(work, pool, count, method)
+    elif method.per_example and shards_of(count, work.bench) > 1:
+        _judge_in_shards(work, pool, count, method)
     else:
-        said = method.judge(rows, using=work.using, rng=work.rng)
-    _finish(work, rows, said, method)
+        _judge_whole(work, pool, method)
+    emit(Event("progress", work.step.stage, method.name, str(work.step.output), done=count, total=count))
 
 
-def _judge_streamed(work: Work, pool: DatasetRef, method: Streamed) -> None:
+def _judge_streamed(work: Work, pool: DatasetRef, rows: int, method: Streamed) -> None:
     """A pool that is never in memory whole: read once (or more) to be judged, and once to be settled."""
-    rows, figures = work.store.describe(pool).counts.rows_out, Figures()
+    figures = Figures()
 
     def batches() -> Iterator[pl.DataFrame]:
         return work.store.batches(pool, BATCH_ROWS)
 
-    def counted() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    def counted() -> Iterator[pl.DataFrame]:
         for examples, said in together(batches(), method.judge_batches(batches, rows, using=work.using)):
             figures.add(examples.join(said.filter(fate="keep").select("id"), on="id", how="semi"))
-            yield examples, said
+            yield aligned(examples["id"], said, named(work))
 
-    settle_batches(work, "pool", counted(), list(method.rules()))
+    settle_pieces(work, "pool", counted(), list(method.rules()), in_pieces=True)
     work.draft.summary.update(figures.summary())
-    emit(Event("progress", work.step.stage, method.name, str(work.step.output), done=rows, total=rows))
+
+
+def _judge_in_shards(work: Work, pool: DatasetRef, rows: int, method: AnyFilter | AnyDedup) -> None:
+    """A pool whose shards were judged apart, or are now: their verdicts are settled one shard after the other."""
+    receipts = judged_in_shards(work, rows, method)
+    audited = type(method).audit is not JudgeMethod.audit
+    tables: list[Mapping[str, Any]] = []
+
+    def ids() -> Iterator[pl.DataFrame]:
+        return work.store.batches(pool, PIECE_ROWS, ["id"])
+
+    def verdicts() -> Iterator[pl.DataFrame]:
+        columns = columns_for(method) if audited else ["id"]
+        shards = work.store.batches(pool, work.bench.shard_rows, columns)
+        for examples, receipt in zip(shards, receipts, strict=True):
+            said = aligned(examples["id"], verdicts_of(work, receipt), named(work))
+            if audited:
+                tables.append(method.audit(examples, said))
+            yield said
+
+    goes_on = settle_pieces(work, "pool", (said for _, said in together(ids(), verdicts())), list(method.rules()))
+    _summarize(work, pool, goes_on, added(tables))
+
+
+def _judge_whole(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
+    """A pool that the method sees at once; what it read of the texts is let go before its verdicts are settled."""
+    rows = pool_for(work.store, pool, method)
+    said = method.judge(rows, using=work.using, rng=work.rng)
+    rules = list(method.settled_rules(said))
+    ids, audit = rows["id"], method.audit(rows, said)
+    del rows
+    _summarize(work, pool, settle(work, "pool", ids, said, rules), audit)
+
+
+def _summarize(work: Work, pool: DatasetRef, goes_on: pl.Series, audit: Mapping[str, Any]) -> None:
+    work.draft.summary.update(figures_of_members(work.store, pool, work.store.positions(pool).filter(goes_on)))
+    if audit:
+        work.draft.summary["audit"] = dict(audit)
+
+
+def added(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The audits of parts of a pool as that of the whole: counts added up, at any depth.
+
+    >>> added([{"kinds": {"email": 1}}, {"kinds": {"email": 2, "card": 1}}])
+    {'kinds': {'card': 1, 'email': 3}}
+    """
+    found: dict[str, Any] = {}
+    for name in sorted({name for table in tables for name in table}):
+        values = [table[name] for table in tables if name in table]
+        found[name] = added(values) if isinstance(values[0], Mapping) else sum(values)
+    return found
 
 
 def together(
@@ -94,12 +146,3 @@ def together(
         held = held.slice(examples.height)
     if held.height or any(more.height for more in pieces):
         raise InvariantViolation("there are more verdicts than examples")
-
-
-def _finish(work: Work, rows: pl.DataFrame, said: pl.DataFrame, method: AnyFilter | AnyDedup) -> None:
-    settle(work, "pool", rows, said, list(method.settled_rules(said)))
-    kept = rows.join(said.filter(pl.col("fate").is_in(["keep", "edit"])).select("id"), on="id", how="semi")
-    work.draft.summary.update(figures_of(kept))
-    if isinstance(method, JudgeMethod) and (audit := method.audit(rows, said)):
-        work.draft.summary["audit"] = dict(audit)
-    emit(Event("progress", work.step.stage, method.name, str(work.step.output), done=rows.height, total=rows.height))

@@ -2,21 +2,25 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from methods.mix import AnyMix
-from methods.rounding import choose
+from methods.rounding import times_of
 from schemas.examples import FATES
 from schemas.lineage import DatasetRef, Rule
 from schemas.method import Blend, Stretch
 from tasks.bench import Bench
-from tasks.figures import figures_of
+from tasks.columns import pool_for
+from tasks.figures import figures_of_members
 from tasks.materialise import Work, materialise
 from tasks.proxies import by_source, inputs_of, map_proxy_runs, stopping
-from tasks.settle import at_rest
+from tasks.settle import keep_all
 from tasks.stage_task import stage_task
+
+_HASHED_AT_ONCE = 65_536
 
 OVER_QUOTA = Rule(name="mixture-quota", says="its source gives no more examples to this mixture")
 
@@ -37,38 +41,31 @@ def mix_pool(pool: DatasetRef, method: AnyMix, bench: Bench, aim: DatasetRef | N
     """The mixture of a pool, its proxy runs found measured or made here one after the other."""
 
     def compute(work: Work) -> None:
-        rows = work.store.pool(pool)
+        rows = pool_for(work.store, pool, method)
         sources = by_source(rows)
         held_out = work.store.pool(aim) if aim else None
         tools = replace(work.using, once=stopping(work.using.once, work.store))
         blend = method.weigh(sources, using=tools, rng=work.rng, target=held_out)
-        parts = [chosen_of(sources[part.pool]["id"], part, work.bench.rng_seed) for part in course_of(blend)]
-        chosen = pl.concat(parts).group_by("id").agg(pl.col("repeat").sum())  # repeat: times it stands in the mixture
-        took = rows.select("id").join(chosen, on="id", how="left", maintain_order="left")
-        times = took["repeat"].fill_null(0)
-        said = took.select(
-            "id",
-            pl.when(times > 0).then(pl.lit(FATES[0])).otherwise(pl.lit(FATES[1])).alias("fate"),
-            pl.when(times > 0).then(None).otherwise(pl.lit(OVER_QUOTA.name)).alias("reason"),
-            pl.lit(None, pl.Float64).alias("score"),
-            pl.lit(None, pl.String).alias("evidence"),
-        )
+        available = {name: frame.height for name, frame in sources.items()}
+        ids, of = rows["id"], rows["source"]
+        del rows, sources
+        parts = taken(ids, of, course_of(blend), work.bench.rng_seed)
+        times = np.zeros(len(ids), dtype=np.uint32)
+        for part in parts:
+            times[part.places] += part.times
         work.draft.homes = list(work.store.describe(pool).homes)
         work.draft.rules = [OVER_QUOTA]
-        work.draft.put("verdicts/pool", at_rest(said, [OVER_QUOTA], "mix"))
-        work.draft.put("members", in_order(work.store.positions(pool), rows["id"], parts, work.bench.rng_seed))
+        work.draft.put("verdicts/pool", fates(times > 0))
+        members = work.store.positions(pool)[in_order(ids, parts, work.bench.rng_seed)]
+        work.draft.put("members", members)
         if blend.runs is not None:
             work.draft.put("sidecar/runs", blend.runs)
-        kept = rows.join(chosen, on="id", how="inner", maintain_order="left")
-        repeated = (
-            kept.select(pl.exclude("repeat").repeat_by("repeat").explode()) if kept["repeat"].max() != 1 else kept
-        )
         work.draft.summary.update(
-            figures_of(repeated)
+            figures_of_members(work.store, pool, members)
             | {
                 "weights": dict(blend.weights),
                 "take": dict(blend.take),
-                "available": {s: f.height for s, f in sources.items()},
+                "available": available,
                 "notes": dict(blend.notes),
             }
             | ({"ordered": True, "stages": dict(blend.stages)} if blend.stages is not None else {})
@@ -86,26 +83,60 @@ def course_of(blend: Blend) -> list[Stretch]:
     return [Stretch(name, n, 0, stages.get(name, len(stages))) for name, n in sorted(blend.take.items()) if n]
 
 
-def chosen_of(ids: pl.Series, part: Stretch, rng_seed: int) -> pl.DataFrame:
-    """Which examples make up a part: ``id``, ``repeat``, ``turn`` and ``stage``."""
-    chosen = choose(ids, part.examples, seed=rng_seed)
-    return chosen.with_columns(turn=pl.lit(part.turn, pl.Int64), stage=pl.lit(part.stage, pl.Int64))
+@dataclass(frozen=True)
+class Taken:
+    """The examples of one part: places in the pool (UInt32), how often each stands in the part, and its turn and stage."""
+
+    places: np.ndarray
+    times: np.ndarray
+    turn: int
+    stage: int
 
 
-def in_order(positions: pl.DataFrame, ids: pl.Series, parts: Sequence[pl.DataFrame], rng_seed: int) -> pl.DataFrame:
-    """Members with repeats, ordered by turn and stage, then by a hash of (seed, id, occurrence): growth elsewhere moves
-    nobody's neighbours. Parts are as `chosen_of` makes them.
-    """
-    rows = (
-        pl.concat(parts)
-        .with_columns(pl.int_ranges(0, pl.col("repeat")).alias("_times"))
-        .explode("_times")
-        .with_columns((pl.int_range(pl.len()).over("id")).alias("occurrence"))
-        .join(positions.with_columns(ids.alias("id")), on="id", how="inner")
+def taken(ids: pl.Series, sources: pl.Series, course: Sequence[Stretch], rng_seed: int) -> list[Taken]:
+    """Which examples make up each part of a course."""
+    found: list[Taken] = []
+    for part in course:
+        places = np.flatnonzero((sources == part.pool).to_numpy()).astype(np.uint32)
+        times = times_of(ids[pl.Series(places)], part.examples, rng_seed)
+        found.append(Taken(places[times > 0], times[times > 0], part.turn, part.stage))
+    return found
+
+
+def fates(kept: np.ndarray) -> pl.DataFrame:
+    """Verdicts at rest: kept, or over the quota."""
+    return keep_all(len(kept)).with_columns(
+        fate=pl.Series(np.where(kept, FATES.index("keep"), FATES.index("reject")), dtype=pl.UInt8),
+        rule=pl.Series(np.where(kept, 0, 1), dtype=pl.UInt16),
     )
+
+
+def in_order(ids: pl.Series, parts: Sequence[Taken], rng_seed: int) -> pl.Series:
+    """Places in the pool of the members, with repeats: ordered by turn and stage, then by a hash of (seed, id,
+    occurrence), so that growth elsewhere moves nobody's neighbours.
+    """
+    before = np.zeros(len(ids), dtype=np.uint32)  # how often an example stood in earlier parts
+    places, turns, stages, keys = (list[np.ndarray]() for _ in range(4))
+    for part in parts:
+        where = np.repeat(part.places, part.times)
+        first = np.cumsum(part.times, dtype=np.int64) - part.times
+        nth = np.arange(len(where)) - np.repeat(first, part.times) + before[where]
+        before[part.places] += part.times
+        places.append(where)
+        turns.append(np.full(len(where), part.turn, dtype=np.int32))
+        stages.append(np.full(len(where), part.stage, dtype=np.int32))
+        keys.append(hashed(ids, where, nth, rng_seed))
+    order = np.lexsort(tuple(np.concatenate(column) for column in (keys, stages, turns)))
+    return pl.Series(np.concatenate(places)[order])
+
+
+def hashed(ids: pl.Series, places: np.ndarray, nth: np.ndarray, rng_seed: int) -> np.ndarray:
+    """A uint64 for each occurrence of an example, (len(places),)."""
     salt = rng_seed.to_bytes(8, "little", signed=True)
-    keys = [
-        hashlib.sha256(salt + example + int(k).to_bytes(4, "little")).digest()[:8]
-        for example, k in rows.select("id", "occurrence").iter_rows()
-    ]
-    return rows.with_columns(pl.Series("key", keys, dtype=pl.Binary)).sort("turn", "stage", "key").select("home", "row")
+    keys = np.empty(len(places), dtype=np.uint64)
+    for start in range(0, len(places), _HASHED_AT_ONCE):
+        piece = slice(start, start + _HASHED_AT_ONCE)
+        examples = zip(ids[pl.Series(places[piece])].to_list(), nth[piece].tolist(), strict=True)
+        digests = (hashlib.sha256(salt + example + k.to_bytes(4, "little")).digest()[:8] for example, k in examples)
+        keys[piece] = np.frombuffer(b"".join(digests), dtype=">u8")
+    return keys

@@ -20,6 +20,7 @@ from schemas.method import Once, silent
 from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, open_store, using
+from tasks.columns import pool_for
 from tasks.events import Event, emit
 from tasks.materialise import step_of
 from tasks.runner import placed, uses_gpu
@@ -85,7 +86,7 @@ def queue_of(step: Step, method: AnyMix, bench: Bench) -> list[Job]:
             assert isinstance(method, ProxyMix)
             store, inputs = open_store(bench), dict(step.inputs)
             target = store.pool(inputs["target"]) if "target" in inputs else None
-            _queues[step.output] = method.queue(by_source(store.pool(inputs["pool"])), target)
+            _queues[step.output] = method.queue(by_source(pool_for(store, inputs["pool"], method)), target)
             while len(_queues) > 2:
                 _queues.popitem(last=False)
         return _queues[step.output]

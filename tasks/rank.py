@@ -1,16 +1,20 @@
 """Score a pool. Cutting it is another step, so that a new budget reuses an expensive ranking."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import polars as pl
 
 from methods.rank import AnyRank
+from methods.streamed import StreamedRank
 from schemas.errors import InvariantViolation
 from schemas.examples import SCORES, conform
 from schemas.lineage import DatasetRef
 from tasks.bench import Bench
+from tasks.columns import BATCH_ROWS, columns_for, pool_for
 from tasks.materialise import Work, materialise
 from tasks.proxies import stopping
+from tasks.settle import all_different, in_order_of
 from tasks.stage_task import stage_task
 
 
@@ -20,13 +24,13 @@ def rank_examples(pool: DatasetRef, target: DatasetRef | None, method: AnyRank, 
     inputs = [("pool", pool), *([("target", target)] if target else [])]
 
     def compute(work: Work) -> None:
-        rows = work.store.pool(pool)
         aim = work.store.pool(target) if target else None
-        tools = replace(work.using, once=stopping(work.using.once, work.store))
-        scores = conform(method.rank(rows, target=aim, using=tools, rng=work.rng), SCORES, f"rank/{method.name}")
-        if scores.height != rows.height or scores["id"].n_unique() != rows.height:
-            raise InvariantViolation(f"rank/{method.name} scored {scores.height} rows of a pool of {rows.height}")
-        dense = rows.select("id").join(scores, on="id", how="left", maintain_order="left").drop("id")
+        ids, said = ranked(work, pool, method, aim)
+        scores = conform(said, SCORES, f"rank/{method.name}")
+        if scores.height != len(ids) or not all_different(scores["id"]):
+            raise InvariantViolation(f"rank/{method.name} scored {scores.height} rows of a pool of {len(ids)}")
+        dense = in_order_of(ids, scores).drop("id")
+        del ids, said, scores
         work.draft.keep_members(work.store.describe(pool))
         work.draft.put("scores", dense)
         scored = dense["score"].drop_nulls()
@@ -41,9 +45,26 @@ def rank_examples(pool: DatasetRef, target: DatasetRef | None, method: AnyRank, 
     return materialise("rank", method, inputs, bench, compute)
 
 
+def ranked(work: Work, pool: DatasetRef, method: AnyRank, aim: pl.DataFrame | None) -> tuple[pl.Series, pl.DataFrame]:
+    """The pool's ids in order, and what the method says of them; texts are read in batches where it can do with that."""
+    tools = replace(work.using, once=stopping(work.using.once, work.store))
+    if not isinstance(method, StreamedRank):
+        rows = pool_for(work.store, pool, method)
+        return rows["id"], method.rank(rows, target=aim, using=tools, rng=work.rng)
+    columns, count = columns_for(method), work.store.describe(pool).counts.rows_out
+    # Equal batches: an engine that scores nothing of one is down, which a short last one would not show.
+    size = -(-count // max(1, -(-count // BATCH_ROWS)))
+
+    def batches() -> Iterator[pl.DataFrame]:
+        return work.store.batches(pool, size, columns)
+
+    said = method.rank_batches(batches, count, target=aim, using=tools, rng=work.rng)
+    return work.store.pool(pool, ["id"])["id"], said
+
+
 def scores_of(work: Work, ranking: DatasetRef, ids: pl.Series) -> pl.DataFrame:
-    """A stored ranking as SCORES."""
-    return work.store.part(ranking, "scores").with_columns(ids.alias("id")).select("id", pl.exclude("id"))
+    """A stored ranking as SCORES, without the parts of its scores."""
+    return work.store.part(ranking, "scores", ["score"]).select(ids.alias("id"), "score")
 
 
 def unscored(ids: pl.Series) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 from methods.select import AnySelect
 from schemas.lineage import DatasetRef
 from tasks.bench import Bench
-from tasks.figures import figures_of
+from tasks.columns import pool_for
+from tasks.figures import figures_of_members
 from tasks.materialise import Work, materialise
 from tasks.rank import scores_of, unscored
 from tasks.settle import settle
@@ -19,12 +20,13 @@ def select_examples(pool: DatasetRef, ranking: DatasetRef | None, method: AnySel
     ranking = ranking if method.ranked else None
 
     def compute(work: Work) -> None:
-        rows = work.store.pool(pool)
-        scores = scores_of(work, ranking, rows["id"]) if ranking else unscored(rows["id"])
+        rows = pool_for(work.store, pool, method)
+        ids = rows["id"]
+        scores = scores_of(work, ranking, ids) if ranking else unscored(ids)
         said = method.cut(rows, scores, using=work.using, rng=work.rng)
-        settle(work, "pool", rows, said, list(method.settled_rules(said)))
-        kept = rows.join(said.filter(said["fate"] == "keep").select("id"), on="id", how="semi")
-        work.draft.summary.update(figures_of(kept))
+        del rows, scores
+        kept = settle(work, "pool", ids, said, list(method.settled_rules(said)))
+        work.draft.summary.update(figures_of_members(work.store, pool, work.store.positions(pool).filter(kept)))
 
     inputs = [("pool", pool), *([("ranking", ranking)] if ranking else [])]
     return materialise("select", method, inputs, bench, compute)

@@ -87,6 +87,10 @@ class ProxyMix(MixMethod):
     def first_jobs(self, lab: Lab) -> Sequence[Job]:
         """What can be measured before anything is known: the queue that may be worked off in parallel."""
 
+    def reads(self) -> tuple[str, ...]:
+        """What proxies learn, and the hash that it is remembered by."""
+        return ("content_hash", "messages")
+
     def lab(self, pools: Mapping[str, pl.DataFrame], target: pl.DataFrame | None) -> Lab:
         """What the proxies learn from and are measured on."""
         lab = prepared(pools, target, eval_examples=self.eval_examples, rng_seed=self.design_seed)

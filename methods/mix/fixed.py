@@ -34,6 +34,10 @@ class Fixed(MixMethod):
             raise ValueError("weights are 0 or more, finite, and not all 0")
         return weights
 
+    def reads(self) -> tuple[str, ...]:
+        """Sizes are all that counts."""
+        return ("source",)
+
     def weigh(
         self,
         pools: Mapping[str, pl.DataFrame],

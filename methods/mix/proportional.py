@@ -26,6 +26,10 @@ class Proportional(MixMethod):
     total_examples: int | None = Field(None, gt=0, description="size of the mixture; by default the sum of the counts")
     max_repeats: float = Field(1.0, gt=0, description="how often one example may stand in the mixture, on average")
 
+    def reads(self) -> tuple[str, ...]:
+        """Sizes are all that counts."""
+        return ("source",)
+
     def weigh(
         self,
         pools: Mapping[str, pl.DataFrame],

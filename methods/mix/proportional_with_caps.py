@@ -38,6 +38,10 @@ class ProportionalWithCaps(MixMethod):
             raise ValueError("shares are 0 to 1 each and at most 1 in all")
         return shares
 
+    def reads(self) -> tuple[str, ...]:
+        """Sizes are all that counts."""
+        return ("source",)
+
     def weigh(
         self,
         pools: Mapping[str, pl.DataFrame],

@@ -25,6 +25,10 @@ class UniMax(MixMethod):
     total_examples: int | None = Field(None, gt=0, description="size of the mixture; by default that of all pools")
     max_repeats: float = Field(4.0, gt=0, description="how often one example may stand in the mixture, on average")
 
+    def reads(self) -> tuple[str, ...]:
+        """Sizes are all that counts."""
+        return ("source",)
+
     def weigh(
         self,
         pools: Mapping[str, pl.DataFrame],

@@ -21,6 +21,10 @@ class BalancedUniform(RankMethod):
 
     method: Literal["balanced-uniform"] = "balanced-uniform"
 
+    def reads(self) -> tuple[str, ...]:
+        """No text."""
+        return ()
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request, ScoreRequest, TokenLogprobs, Turn
 from methods.prompted import Prompted
 from methods.sampling import Draw, failure_of, sample
+from methods.streamed import MeasuredRank
 from schemas.errors import BudgetExceeded
-from schemas.method import TOKENS_PER_WORD, Expected, RankMethod, Using
+from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 _DIGITS = "123456"
 
 
-class DeitaScore(Prompted, RankMethod):
+class DeitaScore(Prompted, MeasuredRank):
     """Score: complexity of the question times quality of the answer, each 1 to 6 by a judge, summed over the turns.
 
     With ``by: digits`` each is the expected digit under the judge's probabilities of "1" to "6", where the engine can
@@ -44,10 +44,8 @@ class DeitaScore(Prompted, RankMethod):
         calls = 2 * rows * (len(_DIGITS) if self.by == "digits" else 1)
         return Expected(calls, round(calls * (words * TOKENS_PER_WORD + 40)))
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`."""
         pairs = [exchanges(messages) for messages in pool["messages"].to_list()]
         asked: list[str] = []
         for exchange in pairs:

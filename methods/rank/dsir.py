@@ -11,14 +11,16 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import drawn_seed, keyed_uniform
+from methods.streamed import Batches, StreamedRank
 from methods.vectors import On, aimed, text_on
-from schemas.method import RankMethod, Using
+from schemas.method import Using
 
 _TOKENS = re.compile(r"\w+|[^\w\s]+")
 _TINY = 1e-8
+_REMEMBERED = 1 << 20
 
 
-class Dsir(RankMethod):
+class Dsir(StreamedRank):
     """Candidates whose words and word pairs are common in the target and rare in the pool come first, with chance.
 
     Score: the log importance weight of the candidate's hashed unigrams and bigrams (target over pool), plus, with
@@ -38,29 +40,46 @@ class Dsir(RankMethod):
     per_token: bool = Field(False, description="mean instead of sum over n-grams, which does not grow with length")
     min_words: int = Field(1, ge=0, description="shorter texts are not ranked (the paper's web pages: 100)")
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
+    def rank_batches(
+        self, batches: Batches, rows: int, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:
-        """See `RankMethod`; takes one number from ``rng``. Raises ``UsageError`` without a target."""
+        """See `StreamedRank`: two passes, one where the pool is a single batch; takes one number from ``rng``.
+
+        Raises ``UsageError`` without a target.
+        """
         seed = drawn_seed(rng)
-        aim = aimed(target, self.method)
         hasher = Buckets(self.buckets)
-        wanted = _distribution([hasher(t) for t in _texts(aim, self.on)], self.buckets, self.smoothing)
-        counted = [hasher(text) for text in _texts(pool, self.on)]
-        raw = _distribution(counted, self.buckets, 0.0)
-        ratio = np.log(wanted + _TINY) - np.log(raw + _TINY)
-        weight = np.array([_weight(one, ratio, self.per_token) for one in counted])
-        words = np.array([sum(one.values()) // 2 + 1 if one else 0 for one in counted])
-        uniform = np.clip(keyed_uniform(pool["id"], seed), 1e-300, 1 - 2**-53)
+        wanted = np.full(self.buckets, self.smoothing)
+        _count([hasher(text) for text in _texts(aimed(target, self.method), self.on)], wanted)
+        raw, kept = np.zeros(self.buckets), list[Counter[int]]()
+        for batch in batches():
+            counted = [hasher(text) for text in _texts(batch, self.on)]
+            _count(counted, raw)
+            kept = counted if batch.height == rows else []
+        ratio = np.log(_shares(wanted) + _TINY) - np.log(_shares(raw) + _TINY)
+        found = [pl.DataFrame(schema={"id": pl.Binary, "score": pl.Float64, "log_weight": pl.Float64})]
+        for batch in batches():
+            counted = kept or [hasher(text) for text in _texts(batch, self.on)]
+            found.append(self._scored(batch["id"], counted, ratio, seed))
+        return pl.concat(found)
+
+    def _scored(self, ids: pl.Series, counted: list[Counter[int]], ratio: np.ndarray, seed: int) -> pl.DataFrame:
+        weight = np.array([_weight(one, ratio, self.per_token) for one in counted], dtype=np.float64)
+        words = np.array([sum(one.values()) // 2 + 1 if one else 0 for one in counted], dtype=np.int64)
+        uniform = np.clip(keyed_uniform(ids, seed), 1e-300, 1 - 2**-53)
         score = weight - np.log(-np.log(uniform)) if self.resample else weight
         usable = (words >= self.min_words) & (words > 0)
-        return pl.DataFrame({"id": pool["id"], "score": score, "log_weight": weight}).with_columns(
+        return pl.DataFrame({"id": ids, "score": score, "log_weight": weight}).with_columns(
             pl.when(pl.Series(usable)).then("score").alias("score")
         )
 
 
 class Buckets:
-    """Texts to counts of hashed unigrams and bigrams; every n-gram is hashed once.
+    """Texts to counts of hashed unigrams and bigrams; the buckets of a million n-grams are remembered.
 
     >>> Buckets(10_000).of("the"), Buckets(10_000).of("the cat")
     (8288, 143)
@@ -80,6 +99,8 @@ class Buckets:
         found = self._known.get(gram)
         if found is None:
             found = int(hashlib.sha256(gram.encode("utf-8", "surrogatepass")).hexdigest(), 16) % self.count
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             self._known[gram] = found
         return found
 
@@ -88,11 +109,13 @@ def _texts(frame: pl.DataFrame, on: On) -> list[str]:
     return frame.select(text_on(on).alias("text"))["text"].to_list()
 
 
-def _distribution(counted: list[Counter[int]], buckets: int, smoothing: float) -> np.ndarray:
-    total = np.full(buckets, smoothing)
+def _count(counted: list[Counter[int]], total: np.ndarray) -> None:
     for one in counted:
         for bucket, count in one.items():
             total[bucket] += count
+
+
+def _shares(total: np.ndarray) -> np.ndarray:
     return total / max(total.sum(), 1.0)
 
 

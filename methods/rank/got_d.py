@@ -34,6 +34,10 @@ class GotD(RankMethod):
     max_targets: int = Field(5000, ge=1, description="target examples, drawn by id if there are more")
     contrast: bool = Field(False, description="the target shows what is not wanted: the farthest come first")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

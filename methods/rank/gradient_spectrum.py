@@ -32,6 +32,10 @@ class GradientSpectrum(RankMethod):
         None, description="only these projections, such as [v_proj, o_proj]; all of the attention by default"
     )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and the hash that it is remembered by."""
+        return ("content_hash", "messages")
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

@@ -1,18 +1,20 @@
 """Of several answers to one question, the one that fits the model which will learn it."""
 
+import json
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from methods.rank._scored import answers_given_prompts
+from methods.streamed import MeasuredRank
 from methods.text import normalized
 from schemas.examples import prompt_text
-from schemas.method import TOKENS_PER_WORD, Expected, RankMethod, Using
+from schemas.identity import digest16
+from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 
-class Grape(RankMethod):
+class Grape(MeasuredRank):
     """The likeliest answer of each question comes first, under the student; the other answers follow by their distance.
 
     Score: mean log-probability per token (``mean``) or the sum (``sum``) of the answer, minus that of the best distinct
@@ -36,18 +38,23 @@ class Grape(RankMethod):
         """One scoring a row."""
         return Expected(rows, round(rows * words * TOKENS_PER_WORD))
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number. Of equal answers to one question the smallest id stands for all."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`; question and answer as digests of what they say."""
         said = answers_given_prompts(pool, using, "answers given prompts")
-        texts = pool.select("id", question=prompt_text().fill_null(""), answer=pl.col("messages").list.last())
-        frame = texts.with_columns(
-            pl.Series("question", [normalized(text) for text in texts["question"].to_list()]),
+        asked = pool.select(prompt_text().fill_null("").alias("text"))["text"].to_list()
+        answers = pool["messages"].list.last().to_list()
+        return pool.select(
+            "id",
+            pl.Series("question", [digest16(normalized(text).encode()) for text in asked], pl.Binary),
+            pl.Series("answer", [digest16(json.dumps(one, sort_keys=True).encode()) for one in answers], pl.Binary),
             said["sum_logprob"],
             said["n_tokens"],
             (~(said["truncated"] | said["failed"])).alias("usable"),
         )
+
+    def scores(self, measured: pl.DataFrame) -> pl.DataFrame:
+        """See `MeasuredRank`. Of equal answers to one question the smallest id stands for all."""
+        frame = measured
         value = pl.col("sum_logprob") / (pl.col("n_tokens") if self.normalize == "mean" else 1)
         frame = frame.with_columns(
             logprob=pl.when("usable").then(value),

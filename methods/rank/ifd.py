@@ -2,15 +2,15 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from methods.rank._scored import answers_alone, answers_given_prompts
-from schemas.method import TOKENS_PER_WORD, Expected, RankMethod, Using
+from methods.streamed import MeasuredRank
+from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 
-class IFD(RankMethod):
+class IFD(MeasuredRank):
     """Answers that the prompt makes only a little more likely come first: there is something to learn.
 
     Score: the ratio of the answer's loss given the prompt to its loss alone (``loss-ratio``), or of its perplexities
@@ -37,10 +37,8 @@ class IFD(RankMethod):
         """Two scorings a row: with the prompt and without."""
         return Expected(2 * rows, round(2 * rows * words * TOKENS_PER_WORD))
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; two scoring passes, draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`; two scoring passes."""
         given = answers_given_prompts(pool, using, "answers given prompts")
         alone = answers_alone(pool, using, "answers alone").rename(lambda name: f"{name}_direct")
         both = pl.concat([given, alone], how="horizontal")

@@ -40,6 +40,10 @@ class InformationGain(RankMethod):
     target_examples: int = Field(32, ge=1, description="target examples, drawn by id, that the gain is measured on")
     on: On = Field("both", description="text that the regression sees: prompt, answer or both")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and the hash that it is remembered by."""
+        return ("content_hash", "messages")
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

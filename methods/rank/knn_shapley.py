@@ -32,6 +32,10 @@ class KnnShapley(RankMethod):
     agreement: Literal["cosine", "exact"] = Field("cosine", description="when two answers agree")
     on: On = Field("prompt", description="text by which candidates are near: prompt, answer or both")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

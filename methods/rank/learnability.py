@@ -31,6 +31,10 @@ class Learnability(RankMethod):
         None, gt=0, description="tune on so many examples of the pool, drawn by id; all by default"
     )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from methods.conversation import content_at
 from methods.ngrams import word_streams
-from schemas.method import RankMethod, Using
+from methods.streamed import MeasuredRank
+from schemas.method import Using
 
 
-class Length(RankMethod):
+class Length(MeasuredRank):
     """Long answers first (or short ones).
 
     Score: the answer's words or characters, negative with ``order: shortest``; a blank answer scores 0. Words are those
@@ -28,10 +29,8 @@ class Length(RankMethod):
     unit: Literal["words", "characters"] = Field("words", description="what is counted")
     order: Literal["longest", "shortest"] = Field("longest", description="which answers come first")
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; calls no engine and draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`; calls no engine."""
         answers = pool.select(content_at(-1).alias("answer"))["answer"]
         if self.unit == "words":
             pieces = [stream.lengths for _, stream in word_streams(answers)]

@@ -2,15 +2,15 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from methods.conversation import content_at
-from schemas.method import RankMethod, Using
+from methods.streamed import MeasuredRank
+from schemas.method import Using
 
 
-class LengthTokens(RankMethod):
+class LengthTokens(MeasuredRank):
     """Long answers first (or short ones), in tokens of the configured language model.
 
     Score: the answer's tokens, negative with ``order: shortest``.
@@ -24,10 +24,8 @@ class LengthTokens(RankMethod):
 
     order: Literal["longest", "shortest"] = Field("longest", description="which answers come first")
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`."""
         answers = pool.select(content_at(-1).alias("answer"))["answer"].to_list()
         counts: list[int] = using.student.count_tokens(answers) if answers else []
         sign = 1.0 if self.order == "longest" else -1.0

@@ -40,6 +40,10 @@ class Less(RankMethod):
     )
     target_examples: int = Field(64, ge=1, description="target examples per subtask, drawn by id if there are more")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and the hash that it is remembered by."""
+        return ("content_hash", "messages")
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

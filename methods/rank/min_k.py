@@ -2,15 +2,15 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from methods.rank._scored import answers_given_prompts
-from schemas.method import TOKENS_PER_WORD, Expected, RankMethod, Using
+from methods.streamed import MeasuredRank
+from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 
-class MinK(RankMethod):
+class MinK(MeasuredRank):
     """Answers whose rarest tokens surprise the student most come first (``new``), or least (``seen``).
 
     Score: minus (``new``) or plus (``seen``) the mean log-probability of the ``k_fraction`` least likely answer tokens, in
@@ -32,10 +32,8 @@ class MinK(RankMethod):
         """One scoring a row."""
         return Expected(rows, round(rows * words * TOKENS_PER_WORD))
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`."""
         said = answers_given_prompts(pool, using, "answers given prompts", tail=self.k_fraction)
         tail = pl.when(~(pl.col("truncated") | pl.col("failed"))).then(pl.col("tail_logprob"))
         return said.select(

@@ -58,6 +58,10 @@ class Multistage(RankMethod):
         0.5, gt=0, description="training: mean surprise, in nats, at which the words begin to decide"
     )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and the hash that it is remembered by."""
+        return ("content_hash", "messages")
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

@@ -2,15 +2,15 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from methods.rank._scored import answers_given_prompts
-from schemas.method import TOKENS_PER_WORD, Expected, RankMethod, Using
+from methods.streamed import MeasuredRank
+from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 
-class Perplexity(RankMethod):
+class Perplexity(MeasuredRank):
     """Answers by the model's loss on them: the least surprising first, the most, or those around the median.
 
     Score: minus the mean loss per answer token in nats (``low``), that loss itself (``high``), or minus its distance from
@@ -32,17 +32,19 @@ class Perplexity(RankMethod):
         """One scoring a row."""
         return Expected(1 * rows, round(1 * rows * words * TOKENS_PER_WORD))
 
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
-    ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number."""
+    def measured(self, pool: pl.DataFrame, using: Using) -> pl.DataFrame:
+        """See `MeasuredRank`."""
         said = answers_given_prompts(pool, using, "answers given prompts")
+        return said.select(pool["id"], pl.all())
+
+    def scores(self, measured: pl.DataFrame) -> pl.DataFrame:
+        """See `MeasuredRank`; the median is the pool's."""
         usable = ~(pl.col("truncated") | pl.col("failed"))
         loss = pl.when(usable).then(-pl.col("sum_logprob") / pl.col("n_tokens"))
         middle = pl.col("loss").median()
         by = {"low": -pl.col("loss"), "high": pl.col("loss"), "middle": -(pl.col("loss") - middle).abs()}
-        return said.with_columns(loss.alias("loss")).select(
-            pool["id"],
+        return measured.with_columns(loss.alias("loss")).select(
+            "id",
             by[self.order].alias("score"),
             "loss",
             pl.col("sum_logprob").alias("sum_logprob_cond"),

@@ -31,6 +31,10 @@ class RdsPlus(RankMethod):
         "example", description="who takes turns: every target example, or every source of the target as one"
     )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

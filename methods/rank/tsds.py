@@ -36,6 +36,10 @@ class Tsds(RankMethod):
     density_neighbors: int = Field(1000, ge=1, description="nearest candidates that the density looks at")
     draw: bool = Field(True, description="draw in proportion to the probabilities; without it, the likeliest first")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

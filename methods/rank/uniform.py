@@ -17,6 +17,10 @@ class Uniform(RankMethod):
 
     method: Literal["uniform"] = "uniform"
 
+    def reads(self) -> tuple[str, ...]:
+        """No text."""
+        return ()
+
     def rank(
         self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from methods.select._cut import estimated_tokens
 from methods.verdicts import keep_or_reject
 from schemas.identity import canonical_json
 from schemas.lineage import Rule
-from schemas.method import SelectMethod
+from schemas.method import TOKENS, SelectMethod
 
 NOT_CHOSEN = Rule(name="not-chosen", says="the examples that were chosen cover it, and the budget was used up")
 
@@ -50,6 +50,10 @@ class SetBudget(SelectMethod):
         """``not-chosen``."""
         return (NOT_CHOSEN,)
 
+    def reads(self) -> tuple[str, ...]:
+        """No text; tokens, where they are what is spent."""
+        return () if self.budget_tokens is None else (TOKENS,)
+
     def purse(self, pool: pl.DataFrame) -> Purse:
         """The budget and what each row of the pool takes of it, in the rows' order."""
         if self.budget_tokens is not None:
@@ -60,8 +64,9 @@ class SetBudget(SelectMethod):
 
 
 def tokens_of(pool: pl.DataFrame) -> np.ndarray:
-    """Estimated tokens of each row, float64, (rows,)."""
-    return pool.select(estimated_tokens().alias("tokens"))["tokens"].to_numpy().astype(np.float64)
+    """Estimated tokens of each row, float64, (rows,): as they stand in the pool, or counted from its conversations."""
+    counted = pool if TOKENS in pool.columns else pool.select(estimated_tokens().alias(TOKENS))
+    return counted[TOKENS].to_numpy().astype(np.float64)
 
 
 def fitting(costs: np.ndarray, room: float) -> int:

@@ -46,6 +46,10 @@ class Deita(SetBudget):
             OVER_BUDGET,
         )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `SelectMethod`; draws no number."""
         order = ranked(pool, ranking)

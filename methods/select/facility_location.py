@@ -30,6 +30,10 @@ class FacilityLocation(SetBudget):
     on: On = Field("both", description="text that is embedded: prompt, answer or both")
     neighbors: int = Field(128, ge=1, description="similar examples that each one may be served by")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `SelectMethod`; draws no number."""
         order = by_id(pool)

@@ -43,6 +43,10 @@ class IterativeKmeans(SetBudget):
     )
     max_new_tokens: int = Field(64, ge=1, description="longest answer of the proxy")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `SelectMethod`; takes one number from ``rng``."""
         seed = int(rng.integers(2**31))

@@ -28,6 +28,10 @@ class KCenter(SetBudget):
 
     on: On = Field("both", description="text that is embedded: prompt, answer or both")
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `SelectMethod`; draws no number."""
         order = by_id(pool)

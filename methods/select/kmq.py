@@ -39,6 +39,10 @@ class KMQ(SetBudget):
         "score", description="score: as ranked, above 0; rank: place in the ranking; none: every example alike"
     )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `SelectMethod`; raises ``UsageError`` for scores at or below 0 where ``weights: score``."""
         seed = int(rng.integers(2**31))

@@ -12,7 +12,7 @@ from methods.select._budget import fitting, shared_out, tokens_of
 from methods.select._cut import OVER_BUDGET, UNSCORED, ranked, settled, verdicts
 from schemas.errors import UsageError
 from schemas.lineage import Rule
-from schemas.method import SelectMethod, Using
+from schemas.method import TOKENS, SelectMethod, Using
 
 
 class Quota(SelectMethod):
@@ -55,6 +55,10 @@ class Quota(SelectMethod):
             raise ValueError("shares are 0 or more, finite, and not all 0")
         return self
 
+    def reads(self) -> tuple[str, ...]:
+        """The source; tokens, where they are what is counted."""
+        return ("source", TOKENS) if self._in_tokens() else ("source",)
+
     def rules(self) -> Sequence[Rule]:
         """Over its source's quota; and unscored, where that is a reason."""
         return [OVER_BUDGET, UNSCORED] if self.drop_unscored else [OVER_BUDGET]
@@ -84,8 +88,7 @@ class Quota(SelectMethod):
 
     def _room(self, pool: pl.DataFrame, queues: dict[str, np.ndarray]) -> list[int]:
         """Examples that each source gives."""
-        in_tokens = self.budget_tokens is not None or self.quota_unit == "tokens"
-        tokens = tokens_of(pool) if in_tokens else np.ones(pool.height)
+        tokens = tokens_of(pool) if self._in_tokens() else np.ones(pool.height)
         costs = [tokens[rows] for rows in queues.values()]
         if self.quotas is not None:
             most = [self.quotas.get(name, self.others) for name in queues]
@@ -94,3 +97,6 @@ class Quota(SelectMethod):
         if self.budget_tokens is not None:
             return shared_out(weights, self.budget_tokens, costs)
         return largest_remainder(weights, self.keep_examples or 0, [len(rows) for rows in queues.values()])
+
+    def _in_tokens(self) -> bool:
+        return self.budget_tokens is not None or self.quota_unit == "tokens"
