@@ -12,6 +12,8 @@ from schemas.safe_yaml import load_yaml
 
 def pools_of(file: Path) -> list[str]:
     """The work pools that the deployments name, in order."""
+    if not file.is_file():
+        raise UsageError(f"there is no {file} here; go to the folder that has one, or name it with --file")
     document, _ = load_yaml(file)
     if not isinstance(document, dict) or not isinstance(document.get("deployments"), list):
         raise UsageError(f"{file} has no list `deployments:`; see prefect.yaml in the repository")
@@ -26,12 +28,18 @@ def deploy_all(file: Path) -> Iterator[str]:
     for pool in pools_of(file):
         made = _prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
         if made.returncode:
-            raise EngineDown(f"work pool {pool}: {made.stderr.strip() or made.stdout.strip()}")
+            raise EngineDown(f"work pool {pool} at {os.environ['PREFECT_API_URL']}: {_last(made)}")
         yield f"work pool {pool}: ready"
     done = _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
     if done.returncode:
-        raise EngineDown(f"{file}: {done.stderr.strip() or done.stdout.strip()}")
+        raise EngineDown(f"{file}: {_last(done)}")
     yield f"{file}: deployments registered at {os.environ['PREFECT_API_URL']}"
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    """What Prefect said last: its tracebacks end with the reason."""
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return lines[-1].strip() if lines else f"ended with {done.returncode}"
 
 
 def _prefect(*words: str) -> subprocess.CompletedProcess[str]:

@@ -71,25 +71,25 @@ def up(
 ) -> None:
     """Keep a local Prefect server running (loopback, no telemetry), with workers and schedules by --all."""
     quiet_environment()
+    from cli.deploying import deploy_all, pools_of
     from cli.prefect_server import start
     from schemas.errors import UsageError
 
     if schedule and not everything:
         raise UsageError("--schedule switches on what --all registers; give both")
+    pools = pools_of(file) if everything else []  # a file that is not there is told before anything is started
     api = start(home(), port)
     if not everything:
         out_json({"api": api}) if as_json else out(
             f"Prefect at {api} (UI: {api.removesuffix('/api')}); stop it with `provender down`"
         )
         return
-    from cli.deploying import deploy_all, pools_of
-
     os.environ["PREFECT_API_URL"] = api
     for line in deploy_all(file):
         say(line)
     from cli.workers import resume_schedules, start_workers
 
-    workers = start_workers(home(), api, pools_of(file))
+    workers = start_workers(home(), api, pools)
     scheduled = resume_schedules(schedule)
     if as_json:
         out_json({"api": api, "workers": workers, "schedules": scheduled})

@@ -1,4 +1,4 @@
-"""What `provender init` writes: a recipe, sample data, a README."""
+"""What `provender init` writes: a recipe, sample data, a README, and deployments that follow the recipe."""
 
 import shutil
 from pathlib import Path
@@ -18,6 +18,32 @@ A Provender project. `recipe.yaml` says what is curated and how; `data/` holds s
     provender run recipe.yaml        # resumable; results land in store/
     provender show {name:<18} # counts, reasons, scores
     provender serve                  # the lineage browser
+    provender up --all --schedule refresh/nightly    # from here on every night, by prefect.yaml
+"""
+
+DEPLOYMENTS = """# `provender up --all` starts a server and a worker for each pool, and registers these. Run it in this folder.
+# Schedules are off until you switch them on: `provender up --all --schedule refresh/nightly`.
+name: {name}
+
+deployments:
+  - name: nightly
+    entrypoint: flows.refresh.refresh
+    description: Follow recipe.yaml; unchanged steps are reused.
+    parameters: {{recipe: recipe.yaml, store: store}}
+    schedules: [{{cron: "0 3 * * *", timezone: UTC, active: false}}]
+    concurrency_limit: 1
+    work_pool: {{name: cpu}}
+  - name: gpu  # what a recipe with `finetune: {{trigger: deployment}}` starts
+    entrypoint: flows.finetune.finetune
+    concurrency_limit: 1
+    work_pool: {{name: gpu}}
+  - name: weekly
+    entrypoint: flows.collect.collect
+    description: Remove what no tag reaches and nobody made lately; the plan is kept in the store.
+    parameters: {{store: store, keep_days: 14}}
+    schedules: [{{cron: "0 6 * * 0", timezone: UTC, active: false}}]
+    concurrency_limit: 1
+    work_pool: {{name: cpu}}
 """
 
 
@@ -30,10 +56,11 @@ def write_project(folder: Path) -> list[Path]:
         raise UsageError(f"{target} exists already; choose another folder")
     name = checked_name(folder.resolve().name.lower().replace(" ", "-"), "the folder's name becomes the dataset's and")
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    written = [target, folder / "README.md"]
+    written = [target, folder / "README.md", folder / "prefect.yaml"]
     recipe = (HERE / "starter.yaml").read_text("utf-8")
     target.write_text(recipe.replace("name: starter", f"name: {name}"), "utf-8")
     (folder / "README.md").write_text(README.format(name=name), "utf-8")
+    (folder / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name), "utf-8")
     for file in DATA:
         shutil.copyfile(HERE / "data" / file, folder / "data" / file)
         written.append(folder / "data" / file)

@@ -73,6 +73,13 @@ def test_what_needs_a_server_or_all_says_so() -> None:
     assert "give both" in str(done.exception)
 
 
+def test_without_deployments_nothing_is_started(own_home: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["up", "--all", "--file", str(tmp_path / "prefect.yaml")])
+    assert isinstance(done.exception, UsageError)
+    assert "go to the folder that has one" in str(done.exception)
+    assert not (own_home / "prefect-server.log").exists()
+
+
 def test_parameters_are_yaml_and_a_mistake_is_named() -> None:
     assert _parameters(["store=demo", "overrides=[rank.method=ifd, a=1]", "rng_seed=3"]) == {
         "store": "demo",
