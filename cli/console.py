@@ -108,7 +108,6 @@ def quiet_environment() -> None:
     if "PREFECT_API_URL" not in os.environ and not from_profile:
         os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
-        from cli.prefect_server import address_of_running
+        from cli.prefect_server import connection
 
-        if address := address_of_running(home):
-            os.environ["PREFECT_API_URL"] = address
+        os.environ.update(connection(home))

@@ -22,17 +22,28 @@ def state_file(home: Path) -> Path:
 
 def address_of_running(home: Path) -> str | None:
     """API address of the server that `up` started, if it still runs."""
+    return connection(home).get("PREFECT_API_URL")
+
+
+def connection(home: Path) -> dict[str, str]:
+    """What a program sets to talk to that server: its address and its password; empty if none runs."""
     try:
         noted = json.loads(state_file(home).read_text("utf-8"))
         process = psutil.Process(noted["pid"])
         alive = abs(process.create_time() - noted["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        if not alive:
+            return {}
+        known = {"PREFECT_API_URL": str(noted["api"]), "PREFECT_API_AUTH_STRING": str(noted.get("auth", ""))}
     except (OSError, ValueError, KeyError, psutil.Error):
-        return None
-    return str(noted["api"]) if alive else None
+        return {}
+    return {name: value for name, value in known.items() if value}
 
 
 def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
-    """Start the server (or find it running) and wait until it is healthy; its API address."""
+    """Start the server (or find it running) and wait until it is healthy; its API address.
+
+    Other users of this machine reach its port as well, and a run is a program: so it has a password, kept where only we read.
+    """
     if address := address_of_running(home):
         return address
     import httpx
@@ -40,9 +51,12 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     port = port or _free_port()
     api = f"http://127.0.0.1:{port}/api"
+    secret = f"provender:{secrets.token_urlsafe(18)}"
     environment = {
         **os.environ,
         "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_API_AUTH_STRING": secret,
+        "PREFECT_API_AUTH_STRING": secret,  # its own services are its clients
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_UI_API_URL": api,
@@ -60,7 +74,7 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
         "pid": process.pid,
         "started": psutil.Process(process.pid).create_time(),
         "api": api,
-        "nonce": secrets.token_hex(4),
+        "auth": secret,
     }
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
@@ -70,7 +84,7 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
             )
         try:
             if httpx.get(f"{api}/health", timeout=2).status_code == 200:
-                state_file(home).write_text(json.dumps(noted), "utf-8")
+                _note(state_file(home), json.dumps(noted))
                 return api
         except httpx.HTTPError:
             pass
@@ -96,6 +110,13 @@ def stop(home: Path) -> bool:
         member.kill()
     state_file(home).unlink(missing_ok=True)
     return True
+
+
+def _note(path: Path, text: str) -> None:
+    """Written for our eyes only; an older file of other rights is not written through."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _free_port() -> int:

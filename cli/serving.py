@@ -72,19 +72,19 @@ def up(
     """Keep a local Prefect server running (loopback, no telemetry), with workers and schedules by --all."""
     quiet_environment()
     from cli.deploying import deploy_all, pools_of
-    from cli.prefect_server import start
+    from cli.prefect_server import connection, start
     from schemas.errors import UsageError
 
     if schedule and not everything:
         raise UsageError("--schedule switches on what --all registers; give both")
     pools = pools_of(file) if everything else []  # a file that is not there is told before anything is started
     api = start(home(), port)
+    os.environ.update(connection(home()))
+    password = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    pages = f"Prefect at {api}; its pages, {api.removesuffix('/api')}" + (f", ask for {password}" if password else "")
     if not everything:
-        out_json({"api": api}) if as_json else out(
-            f"Prefect at {api} (UI: {api.removesuffix('/api')}); stop it with `provender down`"
-        )
+        out_json({"api": api}) if as_json else out(f"{pages}\nstop it with `provender down`")
         return
-    os.environ["PREFECT_API_URL"] = api
     for line in deploy_all(file):
         say(line)
     from cli.workers import resume_schedules, start_workers
@@ -94,7 +94,7 @@ def up(
     if as_json:
         out_json({"api": api, "workers": workers, "schedules": scheduled})
         return
-    out(f"Prefect at {api} (UI: {api.removesuffix('/api')})")
+    out(pages)
     out(f"workers: {', '.join(f'{pool} (process {pid})' for pool, pid in workers.items())}")
     for line in scheduled:
         out(line)

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
 from storage.runs import runs
 from storage.store import Store
@@ -58,23 +58,30 @@ def curated(deployed: dict[str, str], folder: Path, **finetune: Any) -> Path:
     return folder / "store"
 
 
-def other_sites_are_refused(api: str) -> None:
-    """What a page of another site could send to the server, as it is or by a name that it has rebound to this machine."""
+def other_sites_are_refused(api: str, home: Path) -> None:
+    """What other sites' pages, as they are or by a rebound name, and other users of the machine could send to the server."""
     evil, own = "http://evil.example", api.removesuffix("/api")
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     assert httpx.get(f"{api}/health").json() is True
     assert httpx.get(f"{api}/health", headers={"host": "evil.example"}).status_code == 403, "rebound name"
+    assert httpx.get(f"{api}/admin/version").status_code == 401, "another user of this machine"
+    noted = home / "prefect-server.json"
+    assert noted.stat().st_mode & 0o077 == 0
+    user, _, password = json.loads(noted.read_text())["auth"].partition(":")
+    assert httpx.get(f"{api}/admin/version", auth=(user, password)).status_code == 200
     for headers in ({"origin": evil}, {"origin": evil, "host": "evil.example"}):
         assert httpx.post(f"{api}/deployments/filter", json={}, headers=headers).status_code == 403
         preflight = httpx.options(f"{api}/deployments/filter", headers={**headers, **asks})
         assert "access-control-allow-origin" not in preflight.headers
-    unsigned = httpx.post(f"{api}/deployments/filter", json={}, headers={"origin": own})
+    unsigned = httpx.post(f"{api}/deployments/filter", json={}, headers={"origin": own}, auth=(user, password))
     assert (unsigned.status_code, unsigned.json()["detail"]) == (403, "Missing CSRF token.")
     events = api.replace("http", "ws") + "/events/in"
     with pytest.raises(InvalidStatus, match="403"), connect(events, origin=Origin(evil)):
         raise AssertionError("another site could publish events, and an event starts a training")
-    with connect(events, origin=Origin(own)):
-        pass
+    with connect(events, origin=Origin(own), subprotocols=[Subprotocol("prefect")]) as socket:
+        socket.send(json.dumps({"type": "auth", "token": f"{user}:wrong"}))
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=30)
     served = [c.laddr for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port_of(api)]
     assert [address.ip for address in served] == ["127.0.0.1"]
 
@@ -84,7 +91,7 @@ def port_of(api: str) -> int:
 
 
 def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
-    other_sites_are_refused(call(deployed, "up")["api"])
+    other_sites_are_refused(call(deployed, "up")["api"], Path(deployed["PROVENDER_HOME"]))
     refused = subprocess.run(
         [*PROVENDER, "trigger", "curate/weekly"], env=deployed, cwd=ROOT, capture_output=True, text=True
     )
