@@ -14,7 +14,7 @@ from storage.store import Store
 from storage.views import Damage, ModelUse, View
 from storage.words import method_tag, preview
 
-CallState = Literal["any", "failed", "cut-off", "cached", "unpriced"]
+CallState = Literal["any", "written", "scored", "failed", "cut-off", "cached", "unpriced"]
 STATES: tuple[CallState, ...] = get_args(CallState)
 
 #: What calls can be put in order by, most first; ``asked`` is the order in which the step kept them.
@@ -74,14 +74,15 @@ def calls_of(
     *,
     step: str | None = None,
     model: str | None = None,
-    state: CallState = "any",
+    state: CallState | None = None,
     order: str = "asked",
     start: int = 0,
     limit: int = 25,
 ) -> CallsPage:
     """Calls made on the way to a ref or tag.
 
-    ``step`` is the ref of one step, else the one with most calls; ``cut-off`` are those that ran into their token limit.
+    ``step`` is the ref of one step, else the one that wrote most. ``state``: calls that were ``written`` (the default, if
+    the step wrote any), ``scored`` (probabilities of a given text), ``cut-off`` at their token limit, and so on.
     Raises ``UsageError`` for a step, state or order that there is not.
     """
     reader = Reader(store)
@@ -94,11 +95,13 @@ def calls_of(
                 used.append((manifest, found))
         except (StoreError, OSError, pl.exceptions.PolarsError) as error:
             damage.append(Damage(place=str(manifest.ref), problem=str(error)[:300]))
-    used.sort(key=lambda pair: -sum(use.money.calls for use in pair[1]))
+    used.sort(key=lambda pair: (-_written(pair[1]), -sum(use.money.calls for use in pair[1])))
     chosen = next((manifest for manifest, _ in used if step in (None, str(manifest.ref))), None)
     if step is not None and chosen is None:
         named = ", ".join(str(manifest.ref) for manifest, _ in used) or "none did"
         raise UsageError(f"{step[:60]!r} called no model on the way to {ref}; steps that did: {named}")
+    if state is None:
+        state = "written" if any(_written(uses) for manifest, uses in used if manifest is chosen) else "any"
     if state not in STATES or order not in ORDERS:
         raise UsageError(f"calls are {', '.join(STATES)}, in the order of {', '.join(ORDERS)}")
     start, limit = max(0, start), max(1, min(limit, 500))
@@ -120,6 +123,10 @@ def calls_of(
     )
 
 
+def _written(uses: Sequence[ModelUse]) -> int:
+    return sum(use.money.calls - use.money.scorings for use in uses)
+
+
 def _lines(
     reader: Reader, manifest: Manifest, model: str | None, state: CallState, order: str, start: int, limit: int
 ) -> tuple[int, Sequence[CallLine]]:
@@ -130,7 +137,12 @@ def _lines(
         if model is None and state == "any" and order == "asked":
             total, positions = whole, list(range(start, min(start + limit, whole)))
         else:
-            found = reader.scan(ref, "calls").select(_SMALL).with_row_index("position").filter(_wanted(model, state))
+            table = reader.scan(ref, "calls")
+            told = "kind" in table.collect_schema().names()  # an older release kept no scorings
+            small = table.select(
+                *_SMALL, pl.col("kind").fill_null("generate") if told else pl.lit("generate").alias("kind")
+            )
+            found = small.with_row_index("position").filter(_wanted(model, state))
             if order != "asked":
                 found = found.sort([order, "position"], descending=[True, False], nulls_last=True)
             matching = found.select("position").collect()["position"]
@@ -141,6 +153,8 @@ def _lines(
 
 def _wanted(model: str | None, state: CallState) -> pl.Expr:
     conditions: dict[str, pl.Expr] = {
+        "written": pl.col("kind") != "score",
+        "scored": pl.col("kind") == "score",
         "failed": pl.col("failure").is_not_null(),
         "cut-off": pl.col("finish_reason") == "length",
         "cached": pl.col("cached"),

@@ -92,7 +92,7 @@ class CachedLLM:
         self._on_call, self._on_progress = on_call, on_progress
         self._chunk = chunk
         self._identity = identity_text(engine.identity())
-        self._model = model_name(engine.identity())
+        self._model = str(getattr(engine, "name", "")) or model_name(engine.identity())  # as its replies say it
         self.spending = Spending(is_billed(engine))
         self._used: dict[bytes, bool] = {}  # key → whether it was in the cache before; in order of use
         self._passing: dict[bytes, Stored] = {}  # failures that are not cached, for the lineage

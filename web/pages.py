@@ -251,7 +251,7 @@ class Pages:
             named,
             step=asked.text(given, "step"),
             model=asked.text(given, "model"),
-            state=asked.one_of(given, "state", STATES),  # type: ignore[arg-type]
+            state=asked.one_of(given, "state", STATES) if given.get("state") else None,  # type: ignore[arg-type]
             order=asked.one_of(given, "order", ORDERS),
             start=asked.count(given, "start", 0),
         )

@@ -84,6 +84,11 @@ class TransformersEngine:
         """The config's."""
         return self._identity
 
+    @property
+    def name(self) -> str:
+        """What its replies call the model; of a folder the identity holds a digest alone."""
+        return self._name
+
     def generate(self, requests: Sequence[Request], meter: Meter | None = None) -> list[Reply]:
         """Replies in order; computed in batches of similar prompt length."""
         with self._lock, self._threads():

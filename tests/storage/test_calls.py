@@ -236,6 +236,18 @@ def test_log_probabilities_are_cached_bit_by_bit(cache: CallCache) -> None:
     assert [r.truncated for r in again] == [False, True, False]
 
 
+def test_a_scoring_is_kept_under_the_name_that_the_models_replies_carry(cache: CallCache) -> None:
+    class OfAFolder(Counting):
+        name = "sprout"
+
+        def identity(self) -> dict[str, Any]:
+            return {"backend": "transformers", "weights": "ab" * 32}
+
+    llm = CachedLLM(OfAFolder(), cache)
+    llm.logprobs([ScoreRequest("x")])
+    assert llm.taken()["model"].to_list() == ["sprout"]
+
+
 def test_scorings_are_in_the_lineage_beside_the_calls_without_texts(cache: CallCache) -> None:
     """Three tokens scored after a prompt of two: five were read and paid for, none written."""
     CachedLLM(Counting(), cache).logprobs([ScoreRequest("old")])

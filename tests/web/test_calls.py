@@ -65,8 +65,8 @@ def test_calls_are_told_apart_by_how_they_ended_and_put_in_order(tmp_path: Path)
     assert [row.asked for row in whole.rows] == [f"Is {i} good?" for i in range(4)]
     assert (whole.total, whole.next, whole.step) == (4, None, ref)
     states = {state: [row.position for row in calls_of(store, ref, state=state).rows]
-              for state in ("failed", "cut-off", "cached", "unpriced")}  # fmt: skip
-    assert states == {"failed": [3], "cut-off": [1], "cached": [2], "unpriced": [2, 3]}
+              for state in ("failed", "cut-off", "cached", "unpriced", "scored")}  # fmt: skip
+    assert states == {"failed": [3], "cut-off": [1], "cached": [2], "unpriced": [2, 3], "scored": []}
     assert [row.position for row in calls_of(store, ref, order="prompt_tokens").rows] == [1, 2, 0, 3]  # unknown last
     assert [row.position for row in calls_of(store, ref, model="big", order="attempts").rows] == [3, 1, 0]
     page = calls_of(store, ref, start=1, limit=2)
