@@ -14,8 +14,9 @@ import duckdb
 
 from schemas.errors import CorruptStore, UsageError
 from schemas.lineage import DatasetRef, Manifest
-from storage.seek import role_part
-from storage.sql_names import names_in
+from storage.late import whole_rows
+from storage.seek import Reader, legible, role_part
+from storage.sql_names import names_beside_star, names_in, parsed
 from storage.store import Store
 from storage.views import View
 
@@ -47,10 +48,14 @@ def query(
     """
     ref = store.resolve(version) if isinstance(version, str) else version
     manifest = store.describe(ref)
-    with locked(store, manifest, sql) as connection:
+    with locked(store, manifest) as connection:
         _must_be_one_select(connection, sql)
+        tree = parsed(connection, sql)
         with _within(connection, max_seconds) as overdue:
             try:
+                late = names_beside_star(tree, "examples")
+                if late is None or not _found(connection, store, manifest, sql, late, max_rows + 1):
+                    _shown(connection, views_of(store, manifest, names_in(tree)))
                 result = connection.execute(sql)
                 columns = tuple(column[0] for column in result.description or ())
                 rows = result.fetchmany(max_rows + 1)
@@ -72,13 +77,8 @@ def query(
 
 
 @contextmanager
-def locked(
-    store: Store, manifest: Manifest, sql: str | None = None
-) -> Generator[duckdb.DuckDBPyConnection, None, None]:
-    """A connection that can read this version's objects through the views and do nothing else.
-
-    For a statement known beforehand the views hold no column that costs a join and that it cannot see.
-    """
+def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnection, None, None]:
+    """A connection that can read this version's objects and do nothing else; it has no tables yet."""
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -96,13 +96,45 @@ def locked(
         files = sorted({str(path) for _, paths in _sources(store, manifest) for path in paths})
         connection.execute("SET allowed_paths = $1", [files])
         connection.execute("SET enable_external_access = false")
-        seen = None if sql is None else names_in(connection, sql)
-        for name, body in views_of(store, manifest, seen).items():
-            connection.execute(f"CREATE VIEW {name} AS {body}")
         connection.execute("SET lock_configuration = true")
+        for operator, negated in (("~~*", ""), ("!~~*", "NOT ")):  # what ILIKE means, at half its price
+            connection.execute(f'CREATE MACRO "{operator}"(a, b) AS {negated}lower(a) LIKE lower(b)')
         yield connection
     finally:
         connection.close()
+
+
+def _shown(connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]) -> None:
+    for name, body in views.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {body}")
+
+
+def _found(
+    connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, sql: str, names: frozenset[str], most: int
+) -> bool:
+    """Makes ``examples`` the few rows that the statement chooses, and says whether they are few.
+
+    It is run over the columns it names first; whole rows are read only of those that this gives.
+    """
+    seen = names & frozenset(EXAMPLES_VIEW) | {"position"}
+    body = views_of(store, manifest, seen)["examples"]
+    columns = ", ".join(name for name in EXAMPLES_VIEW if name in seen)
+    _shown(connection, {"examples": f"SELECT {columns} FROM ({body})"})
+    try:
+        result = connection.execute(sql)
+        at = [column[0] for column in result.description or ()].index("position")
+        positions = list(dict.fromkeys(row[at] for row in result.fetchmany(most)))
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException, duckdb.IOException):
+        raise
+    except duckdb.Error:  # told over the whole view, in words that name all of its columns
+        return False
+    with legible(f"examples of {manifest.ref}"):
+        whole = whole_rows(Reader(store), manifest, positions)
+    if whole is None:
+        return False
+    connection.register("found", whole.to_arrow())
+    _shown(connection, {"examples": _WHOLE.format(position="e.position") + " FROM found e"})
+    return True
 
 
 def views_of(store: Store, manifest: Manifest, seen: frozenset[str] | None = None) -> dict[str, str]:
@@ -195,6 +227,16 @@ def _members_sql(manifest: Manifest, files: Mapping[str, Sequence[str]]) -> str:
 #: Columns of ``examples`` that the copy of a published version does not repeat.
 _NOT_IN_TRAIN = frozenset(("content_hash", "synthetic_depth", "extra"))
 _TURNS = "{0}.messages[1].content AS first_turn, {0}.messages[-1].content AS last_turn, {0}.messages"
+#: The columns of ``examples`` in order, and how they are made of a row as it is stored.
+EXAMPLES_VIEW = (
+    "position", "id", "content_hash", "source", "first_turn", "last_turn", "messages", "tools", "worse", "license",
+    "synthetic_depth", "extra",
+)  # fmt: skip
+_WHOLE = (
+    "SELECT {position}, lower(hex(e.id)) AS id, lower(hex(e.content_hash)) AS content_hash, e.source, "
+    + _TURNS.format("e")
+    + ", e.tools, e.worse, e.license, e.synthetic_depth, e.extra"
+)
 
 
 def _examples_sql(manifest: Manifest, files: Mapping[str, Sequence[str]], seen: frozenset[str] | None) -> str:
@@ -210,9 +252,8 @@ def _examples_sql(manifest: Manifest, files: Mapping[str, Sequence[str]], seen: 
         )
     positions = _positions_sql(manifest.ref, homes, files, "members")
     return (
-        "SELECT p.position, lower(hex(e.id)) AS id, lower(hex(e.content_hash)) AS content_hash, e.source, "
-        f"{_TURNS.format('e')}, e.tools, e.worse, e.license, e.synthetic_depth, e.extra "
-        f'FROM ({_homes_sql(homes, files, columns)}) e JOIN ({positions}) p USING (home, "row")'
+        _WHOLE.format(position="p.position")
+        + f' FROM ({_homes_sql(homes, files, columns)}) e JOIN ({positions}) p USING (home, "row")'
     )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -73,6 +74,19 @@ def test_positions_hold_across_row_groups_and_objects(tmp_path: Path) -> None:
     assert {row[0]: row[1] for row in found.rows} == {
         i: digest16(str(i).encode()).hex() for i in (65535, 65536, 69999, 70000, 139999)
     }
+
+
+def test_ilike_says_what_duckdb_says_of_every_character(world: Seeded) -> None:
+    letters = "(select chr(i::int) as c from range(1, 1114112) t(i) where i < 55296 or i > 57343)"
+    asked = (
+        "select count(*), count(*) filter (c ilike lower(c)), count(*) filter (c ilike upper(c)), "
+        "count(*) filter (c ilike '%k%'), count(*) filter (c ilike '_'), count(*) filter (c not ilike '%I%'), "
+        f"count(*) filter (c ilike 'ß'), count(*) filter ('Straße K' ilike '%STRASS_' or c ilike 'ſ') from {letters}"
+    )
+    found = query(world.store, "support-bot", asked)
+    assert found.rows == tuple(duckdb.connect().execute(asked).fetchall())
+    nulls = "select null ilike 'a', 'a' ilike null, 'a%' ilike 'A%', 'ab' ilike '_B', 'a' not ilike 'A'"
+    assert query(world.store, "support-bot", nulls).rows == ((None, None, True, True, False),)
 
 
 HOSTILE = {

@@ -1,10 +1,11 @@
-"""`names_in`: a view may leave a column out only where the statement cannot see it."""
+"""What a statement names: a view may leave a column out, and whole rows may be read late, only where nobody can tell."""
 
 import duckdb
 import pytest
 
+from schemas.errors import UsageError
 from storage.query import query
-from storage.sql_names import names_in
+from storage.sql_names import NOT_TWICE, names_beside_star, names_in, parsed
 from tests.seeded import Seeded, ids_of, seeded
 
 ALL = {
@@ -37,12 +38,12 @@ SOME = {
 
 @pytest.mark.parametrize("sql", ALL.values(), ids=ALL.keys())
 def test_a_statement_that_may_see_every_column_has_no_names(sql: str) -> None:
-    assert names_in(duckdb.connect(), sql) is None
+    assert names_in(parsed(duckdb.connect(), sql)) is None
 
 
 @pytest.mark.parametrize(("sql", "names"), SOME.items(), ids=SOME.keys())
 def test_every_name_that_a_reference_holds_is_told(sql: str, names: set[str]) -> None:
-    assert names_in(duckdb.connect(), sql) == names
+    assert names_in(parsed(duckdb.connect(), sql)) == names
 
 
 def test_both_forms_of_a_published_version_say_the_same(world: Seeded) -> None:
@@ -60,6 +61,73 @@ def test_verdicts_and_scores_say_the_same_with_and_without_ids(world: Seeded) ->
         without = query(world.store, world.steps[name], f"select position, score from {table} order by position")
         having = query(world.store, world.steps[name], f"select position, score, id from {table} order by position")
         assert [row[:2] for row in having.rows] == list(without.rows)
+
+
+CHOSEN = [
+    "select * from examples order by position",
+    "select * from examples e where e.id = '{id}' order by position",
+    "select * from examples where id in ('{id}', 'no id') order by position",
+    "select * exclude (messages, extra) from examples where id like '{id:.1}%' order by position",
+    "select *, length(last_turn) as n from examples order by n desc, position limit 5",
+    "select position, *, upper(source) as source from examples where source ilike '%OL%' order by source, position limit 4",
+    "select * from examples where synthetic_depth = 1 and content_hash > '8' order by id, position",
+    "select * from examples where len(messages) > 1 and position between 3 and 9 order by position desc",
+    "select * from examples where id = 'no id'",
+    "select * from Examples where ID = '{id}' order by Position",
+]  # fmt: skip
+NOT_CHOSEN = [
+    "select id from examples",
+    "select * from examples limit 3 offset 2",
+    "select * from examples limit 10%",
+    "select distinct * from examples",
+    "select *, row_number() over () from examples",
+    "select * from examples where random() < 0.5",
+    "select * from examples using sample 3",
+    "select * from examples order by 2",
+    "select * from examples order by all",
+    "select * from examples where position = (select max(position) from members)",
+    "select * from examples natural join members",
+    "select * from examples, members",
+    "select * from examples e(a, b)",
+    "select * replace (1 as position) from examples",
+    "select * rename (id as position) from examples",
+    "select * exclude (position) from examples",
+    "select 5 as position, * from examples",
+    "select unnest(messages), * from examples",
+    "select columns(*) from examples",
+    "select *, examples from examples",
+    "with x as (select 1) select * from examples",
+    "select * from examples union select * from examples",
+    "select * from members",
+]
+
+
+@pytest.mark.parametrize("sql", CHOSEN)
+@pytest.mark.parametrize("name", ["dolly", "correct", "mix", "publish"])
+def test_rows_that_are_read_late_are_the_rows_of_the_whole_view(world: Seeded, name: str, sql: str) -> None:
+    ref = world.steps[name]
+    asked = sql.format(id=ids_of(world.store, ref)[3])
+    assert names_beside_star(parsed(duckdb.connect(), asked), "examples") is not None
+    slow = query(world.store, ref, f"with other as (select 1) {asked}")  # over the whole view
+    for most in (1000, 2):
+        found = query(world.store, ref, asked, max_rows=most)
+        assert (found.columns, found.rows) == (slow.columns, slow.rows[:most])
+        assert found.more == (len(slow.rows) > most)
+
+
+@pytest.mark.parametrize("sql", NOT_CHOSEN)
+def test_a_statement_that_may_say_something_else_over_fewer_rows_is_asked_once(sql: str) -> None:
+    assert names_beside_star(parsed(duckdb.connect(), sql), "examples") is None
+
+
+def test_every_function_of_duckdb_that_changes_its_answer_is_known() -> None:
+    found = duckdb.connect().execute("select function_name from duckdb_functions() where stability = 'VOLATILE'")
+    assert {row[0] for row in found.fetchall()} <= NOT_TWICE
+
+
+def test_a_mistake_beside_a_star_is_told_with_all_columns(world: Seeded) -> None:
+    with pytest.raises(UsageError, match="content_hash"):
+        query(world.store, "support-bot", "select * from examples where content_hsh = 'x'")
 
 
 @pytest.fixture(scope="module")
