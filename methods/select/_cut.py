@@ -14,17 +14,20 @@ UNSCORED = Rule(name="unscored", says="the ranking could not score it")
 
 
 def ranked(pool: pl.DataFrame, ranking: pl.DataFrame) -> pl.DataFrame:
-    """Columns ``row`` (of the pool), ``id``, ``source``, ``score``, best first: higher score, null last, ties by id.
+    """Columns ``row`` (of the pool), ``source``, ``score``, best first: higher score, null last, ties by id.
 
     Raises ``InvariantViolation`` where the ranking is not one finite or null score per example of the pool.
     """
-    scores = finite_scores(ranking)
-    joined = pool.select("id", "source").with_row_index("row").join(scores, on="id", how="inner")
+    scores, rows = finite_scores(ranking), pool.select("id", "source").with_row_index("row")
+    # A stored ranking is in the pool's order: a join would only build a table of all ids.
+    same = scores["id"].equals(pool["id"])
+    joined = rows.with_columns(scores["score"]) if same else rows.join(scores, on="id", how="inner")
     if joined.height != pool.height or scores.height != pool.height:
         raise InvariantViolation(
             f"the ranking has {scores.height} scores, {joined.height} of them for the {pool.height} examples of the pool"
         )
-    return joined.sort(["score", "id"], descending=[True, False], nulls_last=True)
+    order = joined.select(pl.arg_sort_by("score", "id", descending=[True, False], nulls_last=True))["score"]
+    return joined.select("row", "source", "score")[order]
 
 
 def finite_scores(ranking: pl.DataFrame) -> pl.DataFrame:
@@ -40,7 +43,8 @@ def verdicts(pool: pl.DataFrame, order: pl.DataFrame, kept_rows: np.ndarray, *, 
     """Verdicts in the pool's order, each with its score; what is not kept is over budget, or unscored."""
     keep = np.zeros(pool.height, dtype=bool)
     keep[kept_rows] = True
-    frame = order.sort("row").with_columns(pl.Series("keep", keep))
+    score = order.select(pl.col("score").gather(pl.arg_sort_by("row")))["score"]
+    frame = pl.DataFrame({"score": score, "keep": keep})
     unscored = pl.col("score").is_null() & pl.lit(drop_unscored)
     reason = (
         pl.when(pl.col("keep"))
