@@ -101,11 +101,19 @@ def lineage(
 def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """What changed between two versions: rows added, removed, edited with reasons; shifts; evaluation."""
     from cli import render
+    from cli.ranking import changes_text
     from storage.diff import diff as diff_of
     from storage.store import Store
+    from tasks.leaderboard import changes
 
-    found = diff_of(Store.open(looked_at(store), create=False), before, after)
-    out_json(found) if as_json else tell(render.diff_text(found))
+    opened = Store.open(looked_at(store), create=False)
+    found = diff_of(opened, before, after)
+    measured = changes(opened, opened.resolve(before), opened.resolve(after))
+    if as_json:
+        out_json({**found.model_dump(mode="json"), "evaluation": measured})
+        return
+    tell(render.diff_text(found))
+    tell(changes_text(measured))
 
 
 def query(

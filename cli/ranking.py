@@ -7,7 +7,9 @@ import typer
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json
 
 if TYPE_CHECKING:
-    from tasks.leaderboard import Board, Leaderboard
+    from collections.abc import Sequence
+
+    from tasks.leaderboard import Board, Change, Leaderboard
 
 
 def leaderboard(
@@ -31,6 +33,18 @@ def leaderboard_text(found: "Leaderboard") -> str:
     if found.apart:
         told.append(found.apart)
     return "\n\n".join(told)
+
+
+def changes_text(changes: "Sequence[Change]") -> str:
+    """What training on one version instead of the other did, metric by metric; empty where nothing was measured alike."""
+    from cli.plain import line
+
+    told = ["", "evaluation, after - before, paired over the same examples, 95 %:"] if changes else []
+    for one in changes:
+        told.append(
+            line(f"  {one.metric} on {one.target}: {one.change:+.4f} [{one.low:+.4f}, {one.high:+.4f}], {one.verdict}")
+        )
+    return "\n".join(told)
 
 
 def _board_text(board: "Board") -> str:

@@ -76,5 +76,8 @@ def _figures(store: Store, version: Manifest) -> dict[str, list[_Figure]]:
 
 
 def _trained(model: Manifest, metric: Metric) -> Terms:
-    """A figure of the training itself: comparable under equal settings, the data being what is compared."""
-    return Terms("", {"metrics": metric.name, "training settings": model.step.backends.get("train")})
+    """A figure of the training itself: comparable under equal settings, but a loss on its own rows only with those rows."""
+    parts = {"metrics": metric.name, "training settings": model.step.backends.get("train")}
+    if metric.name.endswith("loss"):
+        parts["training rows"] = str(dict(model.step.inputs).get("dataset"))
+    return Terms("", parts)

@@ -1,14 +1,15 @@
 """Which dataset version did most for a model? Only runs that differ in nothing but the data are put side by side."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from methods.evaluation import SCORE_COLUMNS
-from methods.stats import paired_bootstrap
+from methods.evaluation import SCORE_COLUMNS, bootstrap, interval, weighted
+from methods.stats import NEGLIGIBLE, Interval
 from schemas.lineage import DatasetRef, Manifest
 from storage.comparable import Terms, differing, terms_of
 from storage.store import Store
@@ -125,8 +126,7 @@ def _runs(store: Store) -> list[_Run]:
 def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, list[str]]) -> Board:
     first = group[0]
     metric, aim = first.measured.name, first.terms.target
-    benchmark: Any = (first.manifest.summary.get("tasks") or {}).get(metric) or {}
-    lower = metric in LOWER_IS_BETTER or benchmark.get("higher_is_better") is False
+    lower = _lower_is_better(first)
     by_dataset: dict[str, list[_Run]] = {}
     for run in group:
         by_dataset.setdefault(run.dataset, []).append(run)
@@ -147,6 +147,52 @@ def _board(store: Store, key: str, group: Sequence[_Run], tags: Mapping[str, lis
         entries=tuple(compared),
         says=_says(compared, metric),
     )
+
+
+class Change(BaseModel):
+    """What a model trained on one version did that one trained on another did not, over the same examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    target: str
+    change: float = Field(description="after - before")
+    low: float
+    high: float
+    verdict: str = Field(description="better, worse, or no difference shown, by the paired 95 % interval")
+
+
+def changes(store: Store, before: DatasetRef, after: DatasetRef) -> tuple[Change, ...]:
+    """Each metric by which models trained on both versions were measured alike, as a leaderboard pairs them."""
+    groups: dict[str, dict[str, dict[str, _Run]]] = {}
+    for run in _runs(store):  # of each model the newest
+        if run.dataset in (str(before), str(after)):
+            groups.setdefault(run.terms.key, {}).setdefault(run.dataset, {})[str(run.tuned.ref)] = run
+    found: list[Change] = []
+    for sides in groups.values():
+        if len(sides) == 2:
+            old, new = (list(sides[str(ref)].values()) for ref in (before, after))
+            gap = _gap(_per_example(store, new), _per_example(store, old))
+            if gap is None:
+                continue
+            rose, fell = gap.low > NEGLIGIBLE, gap.high < -NEGLIGIBLE
+            good, bad = (fell, rose) if _lower_is_better(new[0]) else (rose, fell)
+            found.append(
+                Change(
+                    metric=new[0].measured.name,
+                    target=_name_of(store, new[0].terms.target, ()),
+                    change=gap.estimate,
+                    low=gap.low,
+                    high=gap.high,
+                    verdict="better" if good else "worse" if bad else "no difference shown",
+                )
+            )
+    return tuple(found)
+
+
+def _lower_is_better(run: _Run) -> bool:
+    benchmark: Any = (run.manifest.summary.get("tasks") or {}).get(run.measured.name) or {}
+    return run.measured.name in LOWER_IS_BETTER or benchmark.get("higher_is_better") is False
 
 
 def _name_of(store: Store, target: str, tags: Sequence[str]) -> str:
@@ -184,9 +230,18 @@ def _entry(dataset: str, runs: Sequence[_Run], tags: Mapping[str, list[str]]) ->
     )
 
 
-def _per_example(store: Store, runs: Sequence[_Run]) -> np.ndarray | None:
-    """The metric per example of the target, averaged over seeds; NaN where one was not scored."""
+@dataclass(frozen=True)
+class _Scores:
+    """The metric per example of the target, NaN where one was not scored, and what each counts: tokens for a loss."""
+
+    values: np.ndarray
+    weight: np.ndarray
+
+
+def _per_example(store: Store, runs: Sequence[_Run]) -> _Scores | None:
+    """Averaged over seeds; None where figures are not kept per example."""
     rows: list[np.ndarray] = []
+    weight: np.ndarray | None = None
     for run in runs:
         name, parts = run.measured.name, run.manifest.parts
         if "sidecar/examples" in parts:
@@ -197,20 +252,33 @@ def _per_example(store: Store, runs: Sequence[_Run]) -> np.ndarray | None:
             if column is None or column not in scores.columns:
                 return None
             values = scores[column]
+            if name == "loss" and "n_tokens" in scores.columns:
+                weight = scores["n_tokens"].cast(pl.Float64).fill_null(0.0).to_numpy()
         rows.append(values.cast(pl.Float64).fill_null(float("nan")).to_numpy())
-    return np.mean(rows, axis=0) if len({len(row) for row in rows}) == 1 else None
+    if len({len(row) for row in rows}) != 1:
+        return None
+    return _Scores(np.mean(rows, axis=0), np.ones(len(rows[0])) if weight is None else weight)
 
 
-def _compared(entry: Entry, best: Entry, losses: Mapping[str, np.ndarray | None], lower: bool) -> Entry:
+def _gap(own: _Scores | None, theirs: _Scores | None) -> Interval | None:
+    """The mean of ``own - theirs``, weighed as the metric is, over the examples that both scored; None if none pair."""
+    if own is None or theirs is None or len(own.values) != len(theirs.values):
+        return None
+    both = ~(np.isnan(own.values) | np.isnan(theirs.values)) & (own.weight > 0)
+    if both.sum() < 2:
+        return None
+    columns, weight = [own.values[both], theirs.values[both]], own.weight[both]
+    draws = bootstrap(columns, weight, np.random.default_rng(0))
+    low, high = interval(draws[:, 0] - draws[:, 1])
+    return Interval(weighted(columns[0], weight) - weighted(columns[1], weight), low, high)
+
+
+def _compared(entry: Entry, best: Entry, losses: Mapping[str, _Scores | None], lower: bool) -> Entry:
     if entry.dataset == best.dataset:
         return entry.model_copy(update={"against_best": "best"})
-    own, theirs = losses[entry.dataset], losses[best.dataset]
-    if own is None or theirs is None or len(own) != len(theirs):
+    gap = _gap(losses[entry.dataset], losses[best.dataset])
+    if gap is None:
         return entry.model_copy(update={"against_best": "not comparable example by example"})
-    both = ~(np.isnan(own) | np.isnan(theirs))
-    if both.sum() < 2:
-        return entry.model_copy(update={"against_best": "not comparable example by example"})
-    gap = paired_bootstrap(own[both], theirs[both], rng=np.random.default_rng(0))
     worse = gap.low > 0 if lower else gap.high < 0
     return entry.model_copy(
         update={
