@@ -143,7 +143,7 @@ _SHORT = 8
 _SIGNED = r"-?(?:\d{1,3}(?:,\d{3})+|\d{1,300})(?:\.\d{1,300})?"
 _NUMBER = re.compile(r"(?<![\d.,])-?\d[\d,]*(?:\.\d+)?")
 _STATED = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|=|would be\b)\s*:?", re.IGNORECASE)
-_LABELLED = re.compile(r"(?:(?m:^)\s*\**A|\bAnswer)\**\s*:", re.IGNORECASE)
+_LABELLED = re.compile(r"(?:(?m:^)[^\S\n]*+\**A|\bAnswer)\**\s*:", re.IGNORECASE)
 
 
 def _after_hashes(text: str) -> str:

@@ -88,7 +88,18 @@ def annotations(text: str, compat: Compat = "fixed") -> list[str]:
     >>> annotations("48/2=<<48/2=24>>24, then <<a>b=1>>"), annotations("<<a>b=1>>", "official")
     (['48/2=24', 'a>b=1'], [])
     """
-    return _ANNOTATION[compat].findall(text)
+    found: list[str] = []
+    start = text.find("<<")
+    while start >= 0:
+        # By `find`, not by a pattern: that would look for the end of each of a million "<<" anew.
+        end = text.find(">>" if compat == "fixed" else ">", start + 2)
+        if end < 0:
+            break
+        whole = text.startswith(">>", end)
+        if whole:
+            found.append(text[start + 2 : end])
+        start = text.find("<<", end + 1 + whole)
+    return found
 
 
 def equations_in(text: str, source: Literal["annotations", "text", "either"] = "either") -> list[str]:
@@ -127,7 +138,6 @@ def path_key(equations: list[str], kind: Literal["ordered", "set"] = "ordered") 
     return "|".join(bare if kind == "ordered" else sorted(set(bare)))
 
 
-_ANNOTATION = {"official": re.compile(r"<<([^>]*)>>"), "fixed": re.compile(r"<<(.*?)>>", re.DOTALL)}
 _LINE_CHARACTERS = 2000  # of a line that is searched; the search takes quadratic time in the worst case
 _NUMBER = r"\d+(?:\.\d+)?"
 _SIDE = rf"\(*-?{_NUMBER}\)*(?:\s*[-+*/]\s*\(*-?{_NUMBER}\)*)*"

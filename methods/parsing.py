@@ -32,7 +32,8 @@ def letter_of(text: str, letters: str = "ABC") -> str | Unparsed:
     (Unparsed(why='no letter'), Unparsed(why='several letters'))
     """
     option = f"[{letters}{letters.lower()}]"
-    stated = re.findall(rf"\banswer\s*(?:is)?\s*[:=]?\s*\(?({option})\b(?!')", text, flags=re.IGNORECASE)
+    # Possessive, here and below: a long run of spaces is walked through once, not in every way to divide it.
+    stated = re.findall(rf"\banswer\s*+(?:is)?+\s*+[:=]?+\s*+\(?+({option})\b(?!')", text, flags=re.IGNORECASE)
     if stated:
         return stated[-1].upper()
     alone = re.fullmatch(rf"\W*({option})\W*", text)
@@ -57,7 +58,7 @@ def verdict_of(text: str) -> str | Unparsed:
     (Unparsed(why='no verdict'), Unparsed(why='no verdict'))
     """
     option = r"((?i:(?:a\s+)?tie)\b|[AB]\b(?!')|[ab](?=\W*\Z))"  # "a better one" is no verdict, "a" is
-    stated = re.findall(rf"(?i:\bverdict\s*(?:is)?\s*[:=]?\W*){option}", text)
+    stated = re.findall(rf"(?i:\bverdict\s*+(?:is)?+\W*+){option}", text)
     alone = re.fullmatch(rf"\W*{option}\W*", text)
     said = stated[-1] if stated else alone[1] if alone else None
     if said is None:

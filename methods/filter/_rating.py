@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-_NUMBER = re.compile(r"\s*(?:score|rating)?\s*[:=]?\s*(\d+(?:\.\d+)?)\s*\.?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*+(?:score|rating)?+\s*+[:=]?+\s*+(\d+(?:\.\d+)?)\s*+\.?+\s*+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from methods.generate._parse import Compat, Instance
 
 _PARTS = ("Instruction", "Input", "Output")
 _BLOCK = {"official": re.compile("###"), "fixed": re.compile(r"(?m)^[ \t]*###[ \t]*$|\A[ \t]*###")}
-_ANY_NUMBER = re.compile(r"(?m)^\s*\d+\s?\.\s+(Instruction|Input|Output):")
+_ANY_NUMBER = re.compile(r"(?m)^[^\S\n]*+\d+\s?\.\s+(Instruction|Input|Output):")
 _NO_INPUT = re.compile(r"<?\s*no\s?input\s*>?", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def blocks(text: str, shown: int, *, cut_off: bool, compat: Compat = "fixed") ->
     [Block(instruction='Greet.', instance=Instance(given='', output='Hi!'), reason=None)]
     """
     first = f"{shown + 1}. Instruction:"
-    if compat == "official" or not _ANY_NUMBER.match(text.lstrip().removeprefix("###")):
+    if compat == "official" or not _ANY_NUMBER.match(text.lstrip().removeprefix("###").lstrip()):
         text = first + text
     found: list[Block] = []
     pieces = _BLOCK[compat].split(text)

@@ -8,8 +8,8 @@ from methods.execution import code_of
 from methods.parsing import Unparsed
 from methods.python_names import parsed_python
 
-_TESTS = re.compile(r"\s*<tests>\s*\n")
-_CONCEPT = re.compile(r"^[\s\-*\d.)]*(.*?)[\s.]*$")
+_TESTS = re.compile(r"(?<!\s)\s*<tests>\s*\n")
+_BULLET = re.compile(r"[\s\-*\d.)]*+")
 _PLACEHOLDERS = (
     "todo", "fixme", "write your code here", "your code here", "your code goes here", "notimplemented",
 )  # fmt: skip
@@ -39,8 +39,7 @@ def read_concepts(text: str) -> list[str] | Unparsed:
     """
     found: dict[str, str] = {}
     for part in re.split(r"[,\n]", text):
-        matched = _CONCEPT.match(part)
-        concept = " ".join(matched[1].split()) if matched else ""
+        concept = " ".join(_BULLET.sub("", part, count=1).split()).rstrip(" .")
         if concept and len(concept) <= 80:
             found.setdefault(concept.lower(), concept)
     return list(found.values())[:10] or Unparsed("it names no concept of at most 80 characters")

@@ -60,4 +60,4 @@ def tidied(text: str) -> str:
     'Name two rivers.'
     """
     bare = re.sub(r"</?prompt>", "", text, flags=re.IGNORECASE).strip()
-    return re.sub(r"^#?\s*(?:rewritten|new|created) prompt\s*#?\s*:\s*", "", bare, flags=re.IGNORECASE).strip()
+    return re.sub(r"^#?\s*(?:rewritten|new|created) prompt\s*+#?+\s*+:\s*+", "", bare, flags=re.IGNORECASE).strip()

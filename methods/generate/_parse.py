@@ -21,8 +21,8 @@ BLOCKLIST = (
 _NEXT_NUMBER = re.compile(r"\n\d+\s?\. ")
 _OWN_NUMBER = re.compile(r"^\s*\d+\s?\. ")
 _EXAMPLE = {"official": re.compile(r"Example\s?\d+\.?"), "fixed": re.compile(r"(?m)^[ \t]*Example[ \t]*\d+[.:]?")}
-_OUTPUT = re.compile(r"Output\s*\d*\s*:")
-_INPUT = re.compile(r"Input\s*\d*\s*:")
+_OUTPUT = re.compile(r"Output\s*+\d*+\s*+:")
+_INPUT = re.compile(r"Input\s*+\d*+\s*+:")
 _LABEL = {"official": re.compile(r"Class label:"), "fixed": re.compile(r"(?m)^[ \t]*Class label:")}
 
 
@@ -133,7 +133,7 @@ def _input_and_output(chunk: str) -> Instance:
     pieces = _OUTPUT.split(chunk)
     given, output = (pieces[0], pieces[1]) if len(pieces) > 1 else ("", chunk)
     output = _INPUT.split(output)[0].strip()
-    return Instance(re.sub(r"^Input\s*\d*\s*:", "", given.strip()).strip(), output)
+    return Instance(re.sub(r"^Input\s*+\d*+\s*+:", "", given.strip()).strip(), output)
 
 
 def labelled_instances(text: str, *, cut_off: bool, compat: Compat = "fixed") -> list[Instance]:

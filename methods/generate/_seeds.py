@@ -10,7 +10,7 @@ import polars as pl
 
 from methods.generate._parse import Instance
 
-_MARKERS = re.compile(r"(?mi)^\s*(task|input|output|class label|example \d+)\s*\d*\s*:|^\s*example\s*\d+")
+_MARKERS = re.compile(r"(?mi)^[^\S\n]*+(?:(?:task|input|output|class label|example \d+)\s*+\d*+\s*+:|example\s*+\d)")
 
 
 @dataclass(frozen=True)

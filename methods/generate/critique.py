@@ -18,7 +18,7 @@ from methods.sampling import Draw
 from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 _VERDICT = re.compile(r"conclusion\W{0,6}(right|wrong)\b", re.IGNORECASE)
-_END = re.compile(r"\s*\[END\]\s*$", re.IGNORECASE)
+_END = re.compile(r"(?<!\s)\s*\[END\]\s*$", re.IGNORECASE)
 
 
 class Critique(Prompted, FromCandidates):

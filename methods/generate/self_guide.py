@@ -1,6 +1,5 @@
 """SELF-GUIDE: a model writes new inputs and outputs for one task from a few examples, to be fine-tuned on them itself."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -311,5 +310,8 @@ def bare(reply: str) -> str:
     >>> bare(" <input>\nTwo sentences.\n</input>")
     'Two sentences.'
     """
-    found = re.fullmatch(r"\s*<input>(.*?)(?:</input>)?\s*", reply, flags=re.DOTALL | re.IGNORECASE)
-    return (found[1] if found else reply).strip()
+    text = reply.strip()
+    if text[:7].lower() != "<input>":
+        return text
+    text = text[7:]
+    return (text[:-8] if text[-8:].lower() == "</input>" else text).strip()
