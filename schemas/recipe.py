@@ -207,6 +207,17 @@ class Recipe(Strict):
         description="where shards run: threads here, or a Ray cluster (extra: ray); changes no result",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _best_of_bakeoff(cls, given: Any) -> Any:
+        """``select: {by: best-of-bakeoff}`` is another way to write ``bakeoff: {use_best: true}``."""
+        if not isinstance(given, dict) or given.get("select") != {"by": "best-of-bakeoff"}:
+            return given
+        if not isinstance(given.get("bakeoff"), dict):
+            raise ValueError("select: best-of-bakeoff needs a `bakeoff:` section with contenders")
+        rest = {name: value for name, value in given.items() if name != "select"}
+        return rest | {"bakeoff": given["bakeoff"] | {"use_best": True}}
+
     @model_validator(mode="after")
     def _belongs_together(self) -> "Recipe":
         """Cross references, all mistakes at once."""

@@ -16,7 +16,7 @@ from methods.select.quota import Quota
 from methods.select.top import Top
 from schemas.errors import RecipeError, Stopped
 from schemas.lineage import DatasetRef
-from schemas.recipe import Bakeoff, Contender, load_recipe
+from schemas.recipe import Bakeoff, Contender, Recipe, load_recipe
 from storage.stopping import STOP_FILE
 from storage.store import Store
 from tasks.bakeoff import budgeted
@@ -124,6 +124,24 @@ def test_a_bakeoff_stops_between_two_measurements_and_goes_on_there(recipe: Path
     wanted = -1
     opened = Store.open(store)
     assert opened.describe(opened.resolve(bakeoff.fn(loaded, store))).summary["winner"] != ""
+
+
+def test_the_winner_can_be_named_where_the_selection_is(recipe: Path) -> None:
+    words = RECIPE.replace("  use_best: true\n", "") + "select: {by: best-of-bakeoff}\n"
+    recipe.write_text(words, "utf-8")
+    assert load_recipe(recipe).model_dump() == _loaded(recipe, RECIPE).model_dump()
+    recipe.write_text(words + "rank: {method: length}\n", "utf-8")
+    with pytest.raises(RecipeError, match="the winner selects; remove `rank:`"):
+        load_recipe(recipe)
+    recipe.write_text(words.split("bakeoff:")[0] + "select: {by: best-of-bakeoff}\n", "utf-8")
+    with pytest.raises(RecipeError, match="best-of-bakeoff needs a `bakeoff:` section with contenders"):
+        load_recipe(recipe)
+
+
+def _loaded(place: Path, text: str) -> Recipe:
+    other = place.with_name("other.yaml")
+    other.write_text(text, "utf-8")
+    return load_recipe(other)
 
 
 def test_what_a_bakeoff_lacks_is_told_at_once(recipe: Path) -> None:
