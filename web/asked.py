@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 from schemas.errors import UsageError
 
 #: Characters of a text that an address may carry.
-MOST_TEXT = 500
+MOST_TEXT = 2000
 
 
 def twin(named: str) -> tuple[str, bool]:

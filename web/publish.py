@@ -7,6 +7,7 @@ escaped. So the pages of ``provender serve`` are the pages of the site, and ther
 import asyncio
 import hashlib
 import html
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,8 +22,8 @@ from storage.rows import rows
 from storage.store import Store
 from web.app import create_app
 
-#: Rows of one page of the site.
-PER_PAGE = 25
+#: Rows and hits of one page of the site.
+PER_PAGE, HITS = 25, 10
 #: The policy that a published page carries itself, for no server says it.
 _POLICY = (
     "<meta http-equiv=\"content-security-policy\" content=\"default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -33,6 +34,13 @@ _FORM = re.compile(r"<form\b.*?</form>", re.DOTALL)
 _COPY = re.compile(r"<button[^>]*data-copy=.*?</button>")  # a file cannot fetch its twin; the other copy buttons stay
 _HEAD = '<meta charset="utf-8">'
 STATIC = ("style.css", "web.js", "tables.js", "graph.js", "icon.svg")
+#: Scripts that talk to a server: taken out.
+_SCRIPT = re.compile(r'<script src="/static/live\.js" defer></script>')
+#: Pages that the first one leads to and that a file can be; bars of histograms lead to rows on a server alone.
+_BEHIND = re.compile(r"/(rows|hits|call|d|e)/")
+#: Pages of rows behind the first page at most: counts by rule, by step, by source.
+MOST_BEHIND = 400
+_FOOT = "Reads this store, changes nothing but reviews."
 
 
 class Published:
@@ -65,14 +73,18 @@ def publish_site(
     app = create_app(root, allowed_hosts=("127.0.0.1",))
     about = dataset if "@" in dataset else f"{dataset}@v{store.tag_history(dataset)[-1].number}"
     ref = store.resolve(about)
-    site = _Site(app, folder, about)
+    site = _Site(app, folder, about, str(ref))
     total = store.describe(ref).counts.rows_out
-    wanted = [f"/d/{about}", f"/graph/{about}", f"/card/{about}", f"/hits/{about}", f"/what-if/{about}"]
+    site.page(f"/d/{about}")
+    wanted = [f"/graph/{about}", f"/card/{about}", f"/call/{about}"]
+    hits = site.count(f"/hits/{about}.json")
+    wanted += [f"/hits/{about}?start={start}" for start in range(0, max(1, min(hits, examples)), HITS)]
     wanted += [
         f"/rows/{about}?start={start}" if start else f"/rows/{about}"
         for start in range(0, min(total, examples), PER_PAGE)
     ]
     wanted += [f"/rows/{about}?fate=dropped&order=margin"]
+    wanted += site.behind()
     wanted += [f"/d/{manifest.ref}" for manifest in store.upstream(ref)]
     wanted += [
         f"/rows/{manifest.ref}?fate={fate}" for manifest in store.upstream(ref) for fate in _fates(manifest.counts)
@@ -120,10 +132,11 @@ def _ours(folder: Path) -> None:
 class _Site:
     """Pages on their way into a folder."""
 
-    def __init__(self, app: Starlette, folder: Path, about: str) -> None:
+    def __init__(self, app: Starlette, folder: Path, about: str, ref: str) -> None:
         self.app = app
         self.folder = folder
         self.about = about
+        self.ref = ref
         self.pages: dict[str, bytes] = {}  # by key: what was answered
         self.names: dict[str, str] = {}  # by key: the file
 
@@ -134,13 +147,29 @@ class _Site:
 
     def page(self, address: str) -> None:
         """Asks for a page; one that cannot be made (a damaged step, nothing refused) is left out, links to it go dead."""
-        key = key_of(address, self.about)
+        key = key_of(address, self.about, self.ref)
         if key in self.names:
             return
         status, body = get(self.app, address)
         if status == 200:
             self.pages[key] = body
             self.names[key] = _file_name(key, first=not self.names)
+
+    def count(self, address: str) -> int:
+        """The ``total`` of a page's twin; 0 where the page cannot be made."""
+        status, body = get(self.app, address)
+        return int(json.loads(body).get("total") or 0) if status == 200 else 0
+
+    def behind(self) -> list[str]:
+        """What the numbers of the first page lead to."""
+        first = next(iter(self.pages.values()), b"").decode("utf-8")
+        led = (html.unescape(found["address"]).partition("#")[0] for found in _LINK.finditer(first))
+        files = (".csv", ".jsonl", ".json")
+        return [
+            address
+            for address in dict.fromkeys(led)
+            if _BEHIND.match(address) and "min." not in address and not urlsplit(address).path.endswith(files)
+        ][:MOST_BEHIND]
 
     def finish(self) -> None:
         """Writes everything, links between the pages made relative."""
@@ -156,7 +185,8 @@ class _Site:
             raise StoreUnwritable(f"{self.folder} cannot be written ({error.strerror or error})") from error
 
     def _relative(self, text: str) -> str:
-        text = _COPY.sub("", _FORM.sub("", text)).replace(_HEAD, _HEAD + _POLICY, 1)
+        text = _COPY.sub("", _FORM.sub("", _SCRIPT.sub("", text))).replace(_HEAD, _HEAD + _POLICY, 1)
+        text = text.replace(_FOOT, "Plain files that <code>provender site</code> wrote; nothing here asks a server.", 1)
         return _LINK.sub(self._link, text)
 
     def _link(self, found: re.Match[str]) -> str:
@@ -165,7 +195,7 @@ class _Site:
         if bare.startswith("/static/"):
             name = bare.removeprefix("/static/")
             return f'{found["name"]}="static/{name}"' if name in STATIC else f'{found["name"]}="#"'
-        target = self.names.get(key_of(bare, self.about))
+        target = self.names.get(key_of(bare, self.about, self.ref))
         if target is None and bare == "/":
             target = "index.html"
         if target is None:
@@ -175,16 +205,22 @@ class _Site:
         return f'href="{target}{"#" + html.escape(part, quote=True) if part else ""}"'
 
 
-def key_of(address: str, about: str) -> str:
-    """An address without what does not change the page: whose story it tells, empty parameters, their order."""
+def key_of(address: str, about: str, ref: str = "") -> str:
+    """An address without what does not change the page: whose story it tells, empty parameters, their order.
+
+    The dataset itself has one name, ``about``, whether a link says that or its ``ref``.
+    """
     parts = urlsplit(address)
+    path = unquote(parts.path)
+    if ref and path.endswith(f"/{ref}"):
+        path = path.removesuffix(ref) + about
     asked = {k: v[0] for k, v in parse_qs(parts.query).items()}
     if asked.get("in") == about:
         del asked["in"]
     if asked.get("start") == "0":
         del asked["start"]
     told = "&".join(f"{k}={asked[k]}" for k in sorted(asked))
-    return unquote(parts.path) + (f"?{told}" if told else "")
+    return path + (f"?{told}" if told else "")
 
 
 def _file_name(key: str, *, first: bool) -> str:

@@ -60,6 +60,27 @@ def test_numbers_of_the_overview_lead_to_rows_and_rows_to_examples(written: Path
     assert "Its way" in story
 
 
+def test_every_count_of_the_overview_leads_to_its_rows(written: Path) -> None:
+    """Bars of histograms lead to rows on a server alone; figures and tables do in the files too."""
+    text = (written / "index.html").read_text(encoding="utf-8")
+    for start, end in (
+        ('<dl class="facts">', "</dl>"),
+        ('<h2 id="reasons">', '<h2 id="samples">'),
+        ("<tbody>", "</tbody>"),
+    ):
+        part = text[text.index(start) : text.index(end, text.index(start))]
+        assert part.count("<a ") >= 3
+        assert "data-absent" not in part, part[part.index("data-absent") - 40 :][:200]
+
+
+def test_no_script_of_a_server_is_left_and_no_place_of_this_machine(written: Path, tmp_path: Path) -> None:
+    for path in written.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert "live.js" not in text
+        assert text.count('src="static/web.js"') == 1
+        assert str(written.parent.parent) not in text
+
+
 def test_hostile_text_stays_text_and_the_page_brings_its_own_policy(written: Path) -> None:
     for path in written.glob("*.html"):
         text = path.read_text(encoding="utf-8")
@@ -104,11 +125,18 @@ def test_the_site_opens_from_a_disk_with_its_style_and_nothing_runs(tmp_path: Pa
     with chromium() as browser:
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(made.index.as_uri())
         assert page.evaluate("getComputedStyle(document.body).fontVariantNumeric") == "tabular-nums"
         page.locator("a[href^=rows]").first.click()
         page.locator("a.open").first.click()
         assert "pwned" not in page.title()
+        for key in ("/", "?", "Escape", "g", "r", "j"):
+            page.keyboard.press(key)
         page.get_by_role("link", name="Provender").click()
         assert page.url.endswith("index.html")
+        assert page.locator("nav a[data-absent]:visible").count() == 0
+        page.locator("table.sortable button.sort").first.click()
+        assert wrong == []
     assert all(url.startswith("file://") for url in asked)
