@@ -139,7 +139,7 @@ def pilot_of(step: Step, method: Any, bench: Bench, calls: int, made_of: Mapping
     homes = _stand_in(store, step.inputs[0][1], made_of)
     if not homes:
         return None
-    pool = pl.concat([store.pool(ref) for ref in homes]).unique("id", keep="first", maintain_order=True)
+    pool = _places(store, homes)
     on = " + ".join(str(ref) for ref in homes)
     watched = _Watched(calls)
     reported: list[tuple[int, int]] = []
@@ -149,7 +149,8 @@ def pilot_of(step: Step, method: Any, bench: Bench, calls: int, made_of: Mapping
         **{f"_{need}": _PilotLLM(getattr(tools, need), watched) for need in MODELS if need in method.needs},
     )
     searches = step.stage == "generate" and isinstance(getattr(method, "examples", None), int)
-    rows = pool if searches else _sample(pool, _rows_for(method, pool, calls), bench.rng_seed)
+    asked = pool if searches else _sample(pool, _rows_for(method, pool.height, calls), bench.rng_seed)
+    rows = pl.concat([_taken(store, ref, asked.filter(of=n)["at"]) for n, ref in enumerate(homes)])
     complete, note = True, ""
     try:
         _run(step, method, rows, tools, bench, store, made_of)
@@ -159,7 +160,7 @@ def pilot_of(step: Step, method: Any, bench: Bench, calls: int, made_of: Mapping
         raise
     except ProvenderError as error:
         complete, note = False, f"the method could not go on with {rows.height} rows: {str(error).splitlines()[0]}"
-    return _found(method, watched, reported if searches else None, rows.height, pool, on, complete, note)
+    return _found(method, watched, reported if searches else None, rows.height, pool.height, on, complete, note)
 
 
 def _run(
@@ -181,7 +182,7 @@ def _found(
     watched: _Watched,
     reported: list[tuple[int, int]] | None,
     rows: int,
-    pool: pl.DataFrame,
+    of_rows: int,
     on: str,
     complete: bool,
     note: str,
@@ -197,7 +198,7 @@ def _found(
         spent_tokens=round(sum(spent)),
         spent_usd=sum(known) if priced else None,
         rows=rows,
-        of_rows=pool.height,
+        of_rows=of_rows,
         on=on,
         complete=complete,
         note=note,
@@ -208,14 +209,14 @@ def _found(
         return pilot.model_copy(update=_searched(method, spent, known if priced else None, reported, complete))
     kinds = list(watched.kinds.values())
     if not complete and not note:
-        each = method.expected_calls(max(pool.height, 1), 60.0).calls / max(pool.height, 1)
+        each = method.expected_calls(max(of_rows, 1), 60.0).calls / max(of_rows, 1)
         need = max(sum(kind.asked for kind in kinds) + 1, round(2 * each))
         note = f"{len(spent)} calls did not reach the end of {rows} rows; what comes later is not in the figures: --pilot {need}"
     return pilot.model_copy(
         update={
-            "calls": scaled_up(kinds, 0, rows, pool.height),
-            "tokens": scaled_up(kinds, 1, rows, pool.height),
-            "usd": scaled_up(kinds, 2, rows, pool.height) if priced else None,
+            "calls": scaled_up(kinds, 0, rows, of_rows),
+            "tokens": scaled_up(kinds, 1, rows, of_rows),
+            "usd": scaled_up(kinds, 2, rows, of_rows) if priced else None,
             "note": note,
         }
     )
@@ -235,11 +236,21 @@ def _searched(
     return {**update, "note": words or f"{accepted} of {wanted} examples were accepted in the pilot"}
 
 
-def _rows_for(method: Any, pool: pl.DataFrame, calls: int) -> int:
+def _rows_for(method: Any, of_rows: int, calls: int) -> int:
     """Rows whose calls use the pilot up, by the method's own estimate; at least two."""
-    expected = method.expected_calls(max(pool.height, 1), 60.0).calls
-    each = max(1.0, expected / max(pool.height, 1))
+    expected = method.expected_calls(max(of_rows, 1), 60.0).calls
+    each = max(1.0, expected / max(of_rows, 1))
     return max(2, int(calls / each))
+
+
+def _places(store: Store, homes: Sequence[DatasetRef]) -> pl.DataFrame:
+    """Each example once: its ``id``, ``of`` which version, and ``at`` which place of it. Texts are read of a sample only."""
+    ids = [store.pool(ref, ["id"]).with_row_index("at").with_columns(of=pl.lit(n)) for n, ref in enumerate(homes)]
+    return pl.concat(ids).unique("id", keep="first", maintain_order=True)
+
+
+def _taken(store: Store, ref: DatasetRef, at: pl.Series) -> pl.DataFrame:
+    return store.take(ref, store.positions(ref)[at])
 
 
 def _sample(pool: pl.DataFrame, count: int, rng_seed: int) -> pl.DataFrame:
