@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.lineage import Manifest
+from storage.dense import Places, facet, laid_out, places
 from storage.remembered import Memory
 from storage.seek import Reader, role_part
 from storage.views import Composition, Contamination, Histogram, MixtureRow, ModelUse, Money, PromptUse
@@ -288,9 +289,7 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
         take: Any = manifest.summary.get("take") or {}
         available: Any = manifest.summary.get("available") or {}
         out = manifest.counts.rows_out
-        distinct: dict[str, int] = {}
-        for row in _members_by(reader, manifest, reader.store.positions(manifest.ref).unique()):
-            distinct[str(row["source"])] = distinct.get(str(row["source"]), 0) + int(row["rows"])
+        distinct = _sources_of_distinct(reader, places(reader, manifest.ref))
         return tuple(
             MixtureRow(
                 ref=str(manifest.ref),
@@ -305,6 +304,18 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
         )
 
     return remembered(reader, manifest, "mixture", work) if manifest.ref.stage == "mix" else ()
+
+
+def _sources_of_distinct(reader: Reader, where: Places) -> dict[str, int]:
+    """How many examples each source has, repeats counted once."""
+    flags = laid_out(reader, where, np.ones(len(where), dtype=bool), False)
+    found: dict[str, int] = {}
+    for home, held in flags.items():
+        row = np.flatnonzero(held).astype(np.uint32)
+        names, codes = facet(reader, Places((home,), np.zeros(len(row), dtype=np.uint16), row), "source")
+        for name, count in zip(names, np.bincount(codes, minlength=len(names)), strict=True):
+            found[name] = found.get(name, 0) + int(count)
+    return {name: count for name, count in found.items() if count}
 
 
 def prompts(manifest: Manifest) -> tuple[PromptUse, ...]:

@@ -14,9 +14,9 @@ import duckdb
 
 from schemas.errors import CorruptStore, UsageError
 from schemas.lineage import DatasetRef, Manifest
-from storage.late import whole_rows
+from storage.late import whole_rows_sql
 from storage.seek import Reader, legible, role_part
-from storage.sql_names import names_beside_star, names_in, parsed
+from storage.sql_names import literal, names_beside_star, names_in, parsed
 from storage.store import Store
 from storage.views import View
 
@@ -54,7 +54,7 @@ def query(
         with _within(connection, max_seconds) as overdue:
             try:
                 late = names_beside_star(tree, "examples")
-                if late is None or not _found(connection, store, manifest, sql, late, max_rows + 1):
+                if late is None or not _chosen_first(connection, store, manifest, sql, late, max_rows + 1):
                     _shown(connection, views_of(store, manifest, names_in(tree)))
                 result = connection.execute(sql)
                 columns = tuple(column[0] for column in result.description or ())
@@ -94,7 +94,7 @@ def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnect
     )
     try:
         files = sorted({str(path) for _, paths in _sources(store, manifest) for path in paths})
-        connection.execute("SET allowed_paths = $1", [files])
+        connection.execute(f"SET allowed_paths = [{', '.join(literal(file) for file in files)}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         for operator, negated in (("~~*", ""), ("!~~*", "NOT ")):  # what ILIKE means, at half its price
@@ -109,17 +109,17 @@ def _shown(connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]) -> N
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {body}")
 
 
-def _found(
+def _chosen_first(
     connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, sql: str, names: frozenset[str], most: int
 ) -> bool:
-    """Makes ``examples`` the few rows that the statement chooses, and says whether they are few.
+    """Makes ``examples`` the rows that the statement chooses; False, and nothing made, if it cannot be run.
 
     It is run over the columns it names first; whole rows are read only of those that this gives.
     """
     seen = names & frozenset(EXAMPLES_VIEW) | {"position"}
-    body = views_of(store, manifest, seen)["examples"]
+    views = views_of(store, manifest, seen)
     columns = ", ".join(name for name in EXAMPLES_VIEW if name in seen)
-    _shown(connection, {"examples": f"SELECT {columns} FROM ({body})"})
+    _shown(connection, {"examples": f"SELECT {columns} FROM ({views['examples']})"})
     try:
         result = connection.execute(sql)
         at = [column[0] for column in result.description or ()].index("position")
@@ -128,12 +128,13 @@ def _found(
         raise
     except duckdb.Error:  # told over the whole view, in words that name all of its columns
         return False
+    if not positions:
+        _shown(connection, {"examples": f"FROM ({views_of(store, manifest)['examples']}) WHERE false"})
+        return True
+    files = {name: [str(path) for path in paths] for name, paths in _sources(store, manifest)}
     with legible(f"examples of {manifest.ref}"):
-        whole = whole_rows(Reader(store), manifest, positions)
-    if whole is None:
-        return False
-    connection.register("found", whole.to_arrow())
-    _shown(connection, {"examples": _WHOLE.format(position="e.position") + " FROM found e"})
+        whole = whole_rows_sql(Reader(store), manifest, files, positions)
+    _shown(connection, {"examples": f"{_WHOLE.format(position='e.position')} FROM ({whole}) e"})
     return True
 
 
@@ -178,8 +179,9 @@ def _sources(store: Store, manifest: Manifest) -> list[tuple[str, Sequence[Any]]
 
 def _read(files: Sequence[str], *, numbered: bool = False) -> str:
     """A table function over objects of ours, as one literal; their names are digests, quoted all the same."""
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-    return f"read_parquet([{names}]{', file_row_number = true' if numbered else ''})"
+    return (
+        f"read_parquet([{', '.join(literal(name) for name in files)}]{', file_row_number = true' if numbered else ''})"
+    )
 
 
 _EMPTY = 'SELECT 0::UBIGINT AS position, 0::USMALLINT AS home, 0::UINTEGER AS "row" WHERE false'
@@ -263,7 +265,7 @@ def _verdicts_sql(
     """Fates of one input with ids and rule names; rule names are data, quoted as literals."""
     ref = dict(manifest.step.inputs)[role]
     homes = store.describe(ref).homes or (ref,)
-    names = ", ".join(["NULL", *("'" + rule.name.replace("'", "''") + "'" for rule in manifest.rules)])
+    names = ", ".join(["NULL", *(literal(rule.name) for rule in manifest.rules)])
     told = f"SELECT '{role}' AS role, v.position, {'lower(hex(e.id)) AS id, ' if with_id else ''}"
     told += (
         "['keep', 'reject', 'edit', 'quarantine'][v.fate + 1] AS fate, "

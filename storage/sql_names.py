@@ -25,13 +25,18 @@ _STAR_CHANGES = ("replace_list", "rename_list", "columns", "expr", "qualified_ex
 def parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Tree | None:
     """DuckDB's parse tree of a statement; None for what it cannot put into one (DESCRIBE, mistakes)."""
     try:
-        found = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchone()
+        found = connection.execute(f"SELECT json_serialize_sql({literal(sql)})").fetchone()
         tree = json.loads(found[0]) if found else {"error": True}
     except (duckdb.Error, ValueError, RecursionError):
         return None
     if not isinstance(tree, dict) or cast(Tree, tree).get("error"):
         return None
     return cast(Tree, tree)
+
+
+def literal(text: str) -> str:
+    """The text as a constant of SQL. Not a parameter: at the first one that it is given DuckDB's client loads pandas."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def names_in(tree: Tree | None) -> frozenset[str] | None:
