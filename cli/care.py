@@ -30,9 +30,10 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Digests and invariants of every version; exit code 4 when something is wrong."""
+    from cli.store_read import looked_at
     from storage.store import Store
 
-    opened = Store.open(store, create=False)
+    opened = Store.open(looked_at(store), create=False)
     refs = [m.ref for m in opened.upstream(opened.resolve(dataset))] if dataset else [None]
     findings = [finding for ref in refs for finding in opened.verify(ref, deep=not shallow)]
     if as_json:

@@ -18,10 +18,11 @@ def leaderboard(
     as_json: JsonOption = False,
 ) -> None:
     """Dataset versions by what models trained on them achieved; unlike runs are kept apart, ties are called ties."""
+    from cli.store_read import looked_at
     from storage.store import Store
     from tasks.leaderboard import leaderboard as boards_of
 
-    found = boards_of(Store.open(store, create=False), metric)
+    found = boards_of(Store.open(looked_at(store), create=False), metric)
     out_json(found) if as_json else out(leaderboard_text(found))
 
 

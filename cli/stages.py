@@ -259,10 +259,11 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version in the shape a trainer expects; what a shape cannot express is written beside it with reasons."""
+    from cli.store_read import looked_at
     from storage.export import ABOUT, export_report
     from storage.store import Store
 
-    opened = Store.open(store, create=False)
+    opened = Store.open(looked_at(store), create=False)
     ref = opened.resolve(dataset)
     name = dataset.split("@")[0].split("/")[-1]
     folder = Path(to or (out_file.parent if out_file else "export"))
