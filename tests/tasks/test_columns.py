@@ -236,3 +236,17 @@ def test_a_recipe_says_how_large_shards_are_within_bounds(tmp_path: Path) -> Non
 def test_a_recipe_of_before_means_what_it_meant(tmp_path: Path) -> None:
     document = {"name": "demo", "sources": {"rows": str(rows_file(tmp_path))}}
     assert Recipe.model_validate(document).run.shard_rows == Bench(store=tmp_path).shard_rows == 100_000
+
+
+@pytest.mark.parametrize("wanted", [10, 25, 40])
+def test_a_mixture_of_a_mixture_has_as_many_examples_as_were_asked_for(tmp_path: Path, wanted: int) -> None:
+    """An example that stands in the pool three times is three rows of it; once each was counted three times over."""
+    bench = benched(tmp_path / "store", 1000)
+    pool = taken_in(str(rows_file(tmp_path, 10)), bench)
+    fields = {"method": "temperature", "max_repeats": 4}
+    once = mix_sources(pool, method(AnyMix, fields | {"total_examples": 25}), bench)
+    twice = mix_sources(once, method(AnyMix, fields | {"total_examples": wanted}), bench)
+    made = open_store(bench).describe(twice)
+    assert made.counts.rows_out == wanted == sum(made.summary["take"].values())
+    assert made.summary["composition"][0]["rows"] == wanted
+    assert open_store(bench).verify(twice) == []
