@@ -32,6 +32,7 @@ from storage.words import step_view
 from web import asked
 from web.frame import Frame, as_json, attachment
 from web.links import Links
+from web.markdown import markdown
 
 #: Histograms that a version's page draws unless it is asked for all: those of the latest steps.
 PLOTS = 24
@@ -194,7 +195,8 @@ class Pages:
         if is_json:
             return as_json(page)
         address = self.frame.address(named)
-        return self._about(request, page, "card.html", address, "card", title=f"Card of {address}")
+        read = {"title": f"Card of {address}", "rendered": markdown(text)}
+        return self._about(request, page, "card.html", address, "card", **read)
 
     def report(self, request: Request) -> Response:
         """The report as a file to keep."""
