@@ -19,6 +19,7 @@ from storage.dense import (
     threshold_rules,
     verdict_arrays,
 )
+from storage.fallen import Fallen, dropped_any, fallen
 from storage.layout import EDIT, KEEP, QUARANTINE, REJECT
 from storage.search import search
 from storage.seek import Reader, legible, role_part
@@ -71,6 +72,8 @@ class Chosen:
     where: Places | None = None
     positions: Array | None = None
     judge: Array | None = None  # number into judges
+    rule: Array | None = None  # of the verdict, as it names it
+    score: Array | None = None  # of the verdict, NaN for none
     judges: Sequence[Judge] = ()
     many: bool = False  # several steps may have judged
     rules: tuple[str, ...] = ()
@@ -170,21 +173,21 @@ def _candidates(reader: Reader, manifest: Manifest, fate: str, role: str | None,
         return _dropped(reader, manifest, rule)
     assert role is not None
     of = dict(manifest.step.inputs)[role]
-    fates, rules, _ = verdict_arrays(reader, manifest, role)
+    fates, rules, scores = verdict_arrays(reader, manifest, role)
     hit = fates == FATE_NUMBERS[fate]
     if rule is not None:
         hit &= rules == [one.name for one in manifest.rules].index(rule) + 1
     at = np.flatnonzero(hit)
     judge = np.zeros(len(at), dtype=np.uint16)
-    return Chosen(of, len(at), places(reader, of).at(at), at, judge, (Judge(manifest, role, of),))
+    judges = (Judge(manifest, role, of),)
+    return Chosen(of, len(at), places(reader, of).at(at), at, judge, rules[at], scores[at], judges)
 
 
 def _dropped(reader: Reader, manifest: Manifest, rule: str | None) -> Chosen:
     """Every row that any step on the way to a version rejected or quarantined, in the order of the steps."""
     judges: list[Judge] = []
     names: dict[str, None] = {}
-    wheres: list[Places] = []
-    positions: list[Array] = []
+    found: list[Fallen] = []
     damage: list[Damage] = []
     for step in reader.store.upstream(manifest.ref):
         if not any(i.rejected or i.quarantined for i in step.counts.inputs):
@@ -194,38 +197,31 @@ def _dropped(reader: Reader, manifest: Manifest, rule: str | None) -> Chosen:
         if rule is not None and rule not in own:
             continue
         for role, of in step.step.inputs:
-            if role_part(step, role) is None:
+            if role_part(step, role) is None or not dropped_any(step, role):
                 continue
             try:
                 with legible(str(step.ref)):
-                    fates, rules, _ = verdict_arrays(reader, step, role)
-                    members = places(reader, of)
+                    fell = fallen(reader, step, role)
             except StoreError as error:
                 damage.append(Damage(place=str(step.ref), problem=str(error)))
                 continue
-            hit = (fates == REJECT) | (fates == QUARANTINE)
-            if rule is not None:
-                hit &= rules == own.index(rule) + 1
-            at = np.flatnonzero(hit)
             judges.append(Judge(step, role, of))
-            wheres.append(members.at(at))
-            positions.append(at)
+            found.append(fell if rule is None else fell.only(fell.rule == own.index(rule) + 1))
     if rule is not None and rule not in names:
         raise UsageError(f"no step before {manifest.ref} has a rule {rule[:80]!r} that dropped a row")
-    homes = tuple(dict.fromkeys(home for where in wheres for home in where.homes)) or (manifest.ref,)
-    number = {home: i for i, home in enumerate(homes)}
-    joined = Places(
-        homes,
-        _joined([np.array([number[h] for h in w.homes], dtype=np.uint16)[w.home] for w in wheres], np.uint16),
-        _joined([where.row for where in wheres], np.uint32),
-    )
-    judge = _joined([np.full(len(at), i, dtype=np.uint16) for i, at in enumerate(positions)], np.uint16)
+    homes = tuple(dict.fromkeys(home for fell in found for home in fell.where.homes)) or (manifest.ref,)
+    number = {home: np.uint16(i) for i, home in enumerate(homes)}
+    home = [np.array([number[h] for h in fell.where.homes], dtype=np.uint16)[fell.where.home] for fell in found]
+    judge = [np.full(len(fell), i, dtype=np.uint16) for i, fell in enumerate(found)]
+    where = Places(homes, _joined(home, np.uint16), _joined([fell.where.row for fell in found], np.uint32))
     return Chosen(
         manifest.ref,
-        len(joined),
-        joined,
-        _joined(positions, np.int64),
-        judge,
+        len(where),
+        where,
+        _joined([fell.at for fell in found], np.uint32),
+        _joined(judge, np.uint16),
+        _joined([fell.rule for fell in found], np.uint16),
+        _joined([fell.score for fell in found], np.float32),
         judges,
         many=True,
         rules=tuple(names),
@@ -241,7 +237,9 @@ def _only(asked: Chosen, at: Array) -> Chosen:
     assert asked.where is not None
     assert asked.positions is not None
     asked.where, asked.positions, asked.size = asked.where.at(at), asked.positions[at], len(at)
-    asked.judge = asked.judge[at] if asked.judge is not None else None
+    asked.judge, asked.rule, asked.score = (
+        None if column is None else column[at] for column in (asked.judge, asked.rule, asked.score)
+    )
     return asked
 
 
@@ -249,33 +247,29 @@ def _values(reader: Reader, asked: Chosen, columns: Sequence[Column], key: str) 
     """The values of a score for what is asked: ``score`` is that of the verdict itself."""
     assert asked.where is not None
     assert asked.positions is not None
-    if key == "score" and asked.judge is not None:
-        return _by_judge(reader, asked, lambda judge, at: verdict_arrays(reader, judge.manifest, judge.role)[2][at])
+    if key == "score" and asked.score is not None:
+        return asked.score
     return scores_at(reader, column_named(columns, key), asked.where, asked.of)
 
 
-def _by_judge(reader: Reader, asked: Chosen, of: Any) -> Array:
+def _margins(asked: Chosen) -> Array:
+    """How far each score lies from its rule's threshold, as a share of the threshold's size; NaN without one."""
     assert asked.judge is not None
-    assert asked.positions is not None
+    assert asked.rule is not None
+    assert asked.score is not None
     found = np.full(len(asked), np.nan, dtype=np.float32)
     for number, judge in enumerate(asked.judges):
+        drawn = {number: threshold for number, threshold, _ in threshold_rules(judge.manifest)}
+        if not drawn:
+            continue
+        cut = np.array([drawn.get(n, np.nan) for n in range(len(judge.manifest.rules) + 1)], dtype=np.float64)
+        if len(drawn) == 1:
+            cut[0] = next(iter(drawn.values()))  # a kept row names no rule; its score can only belong to the only one
         mine = np.flatnonzero(asked.judge == number)
-        if len(mine):
-            found[mine] = of(judge, asked.positions[mine])
+        thresholds = cut[asked.rule[mine]]
+        with np.errstate(invalid="ignore"):
+            found[mine] = np.abs(asked.score[mine] - thresholds) / np.maximum(np.abs(thresholds), 1e-9)
     return found
-
-
-def _margins(reader: Reader, judge: Judge, at: Array) -> Array:
-    """How far each score lies from its rule's threshold, as a share of the threshold's size; NaN without one."""
-    _, rules, scores = verdict_arrays(reader, judge.manifest, judge.role)
-    drawn = {number: threshold for number, threshold, _ in threshold_rules(judge.manifest)}
-    lone = next(iter(drawn.values())) if len(drawn) == 1 else None
-    cut = np.array([drawn.get(number, np.nan) for number in range(len(judge.manifest.rules) + 1)], dtype=np.float64)
-    if lone is not None:
-        cut[0] = lone  # a kept row names no rule; its score can only belong to the one that has a threshold
-    thresholds = cut[rules[at]]
-    with np.errstate(invalid="ignore"):
-        return (np.abs(scores[at] - thresholds) / np.maximum(np.abs(thresholds), 1e-9)).astype(np.float32)
 
 
 def _ordered(reader: Reader, asked: Chosen, columns: Sequence[Column], order: str, limit: int) -> Chosen:
@@ -287,7 +281,7 @@ def _ordered(reader: Reader, asked: Chosen, columns: Sequence[Column], order: st
     if key == "margin":
         if asked.judge is None:
             raise UsageError("members have no margin; order them by a score, or look at what a step dropped")
-        values = _by_judge(reader, asked, lambda judge, at: _margins(reader, judge, at))
+        values = _margins(asked)
     else:
         values = _values(reader, asked, columns, key)
     ranked = np.where(np.isnan(values), np.inf, -values if down else values)

@@ -79,7 +79,7 @@ def diff(store: Store, before: DatasetRef | str, after: DatasetRef | str) -> Dif
 def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> Diff:
     old, new = scope_of(reader, before), scope_of(reader, after)
     a, b = old.manifests[-1], new.manifests[-1]
-    codes = _codes(reader, old, new)
+    codes = codes_of(reader, old, new)
     members = [places(reader, side.ref) for side in (a, b)]
     rows_a, gone = apart(codes, members[0], codes.flags(members[1]))
     rows_b, came = apart(codes, members[1], codes.flags(members[0]))
@@ -114,7 +114,7 @@ def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> 
     )
 
 
-def _codes(reader: Reader, old: Scope, new: Scope) -> Codes:
+def codes_of(reader: Reader, old: Scope, new: Scope) -> Codes:
     """Numbers of all examples of both lineages."""
     made = {m.ref: None for m in (*old.manifests, *new.manifests) if m.parts.get("examples")}
     return Codes(reader, tuple(made))

@@ -28,6 +28,10 @@ class Fallen:
     def __len__(self) -> int:
         return len(self.at)
 
+    def only(self, flags: Array) -> "Fallen":
+        """Some of them."""
+        return Fallen(self.at[flags], self.where.at(flags), self.rule[flags], self.score[flags])
+
 
 def fallen(reader: Reader, manifest: Manifest, role: str) -> Fallen:
     """The rows of that input that the step dropped; the role must be a judged one."""

@@ -65,7 +65,7 @@ def neighbors(store: Store, example: str, within: DatasetRef | str, *, count: in
     with legible(f"what reads like {example[:40]}"):
         place, _ = find_example(reader, example, None)
         (own,) = reader.examples([(place.home, place.row)], ("messages",))
-        held = _vectors(reader, ref)
+        held = vectors_of(reader, ref)
         mine = held.of(own)
         if mine is None:
             raise MissingDataset(f"the vectors of {ref} do not know example {place.id.hex()[:12]}, which is not in it")
@@ -137,7 +137,8 @@ class Vectors:
         self.of = of  # an example's own vector, None if it has none
 
 
-def _vectors(reader: Reader, ref: DatasetRef) -> Vectors:
+def vectors_of(reader: Reader, ref: DatasetRef) -> Vectors:
+    """What members of the version are compared by, worked out once."""
     manifest = reader.manifest(ref)
     key = (str(reader.store.root), manifest.commit_id, "vectors")
     held: dict[str, Any] | None = arrays.get(key)

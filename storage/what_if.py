@@ -188,7 +188,7 @@ def _nearest(
         at = at[np.argpartition(distance[at], shown - 1)[:shown]]
     at = at[np.lexsort((at, distance[at]))]
     judge = np.zeros(len(at), dtype=np.uint16)
-    asked = Chosen(of, len(at), places(reader, of).at(at), at, judge, (Judge(manifest, role, of),))
+    asked = Chosen(of, len(at), places(reader, of).at(at), at, judge, judges=(Judge(manifest, role, of),))
     step = step_view(manifest)
     return [line.model_copy(update={"step": step}) for line in lines_of(reader, asked, 0, shown)]
 

@@ -56,8 +56,6 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
-#: A server that has just started reads nothing ahead for so long.
-WARM_AFTER_SECONDS = 0.5
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -155,10 +153,9 @@ def create_app(
     ]
 
     def warmed() -> None:
-        time.sleep(WARM_AFTER_SECONDS)  # who asks at once is served first
         for work in first_things(frame.store, templates):
-            while patience.busy():
-                time.sleep(0.05)
+            while patience.busy():  # who asks is served first
+                time.sleep(0.02)
             try:
                 work()
             except (ProvenderError, OSError) as error:

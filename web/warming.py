@@ -1,15 +1,22 @@
 """What a server reads as soon as it stands, so that the first who asks does not wait for it; nothing here is kept on disk."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from jinja2 import Environment
 
-from schemas.lineage import DatasetRef
-from storage.dense import columns_of
+from schemas.errors import ProvenderError
+from schemas.lineage import DatasetRef, Manifest
+from storage import figures
+from storage.dense import columns_of, places
+from storage.diff import codes_of
+from storage.fallen import fallen
+from storage.find import scope_of
+from storage.neighbors import vectors_of
 from storage.query import query
 from storage.rows import rows
-from storage.seek import Reader
+from storage.seek import Reader, role_part
 from storage.show import show
 from storage.store import Store
 
@@ -18,18 +25,76 @@ WARMED = 8
 
 
 def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], object]]:
-    """One reading after the other, what is asked first before the rest; each may fail on its own."""
+    """One reading after the other, what is asked first before the rest, each short; each may fail on its own.
+
+    Of the newest dataset everything that a page reads whole, then its version before, which it is compared with.
+    """
+    reader = Reader(store)
+    newest = [tag.ref for tag in sorted(store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]]
+    for ref in newest[:1]:
+        yield partial(query, store, ref, "select count(*) from members")
+        yield from _figures(reader, ref)
+        yield partial(rows, store, ref, limit=1)
     for name in templates.list_templates(extensions=("html", "jinja")):
         yield partial(templates.get_template, name)
-    newest = [tag.ref for tag in sorted(store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]]
-    for number, ref in enumerate(dict.fromkeys(newest)):
-        yield partial(show, store, ref)
-        yield partial(columns_of, Reader(store), ref)
-        if number == 0:
-            yield partial(query, store, ref, "select count(*) from members")
-            yield partial(rows, store, ref, limit=1)
-            yield partial(_dropped, store, ref)
+    for ref in newest[:1]:
+        yield from _questions(reader, ref)
+        yield from _comparison(reader, ref)
+    for ref in dict.fromkeys(newest[1:]):
+        yield from _figures(reader, ref)
+        yield partial(columns_of, reader, ref)
 
 
-def _dropped(store: Store, ref: DatasetRef) -> object:
-    return rows(store, ref, fate="dropped", order="margin", limit=1)
+def _legible(works: Callable[..., Iterator[Callable[[], object]]]) -> Callable[..., Iterator[Callable[[], object]]]:
+    """Of a version that cannot be described there is no more to read; its page says why."""
+
+    def as_far(*given: object) -> Iterator[Callable[[], object]]:
+        with suppress(ProvenderError, OSError):
+            yield from works(*given)
+
+    return as_far
+
+
+@_legible
+def _figures(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
+    for manifest in reader.store.upstream(ref):
+        yield partial(figures.histograms, reader, manifest)
+    yield partial(show, reader.store, ref)
+
+
+@_legible
+def _questions(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
+    yield partial(columns_of, reader, ref)
+    yield from _drops(reader, reader.store.upstream(ref))
+    yield partial(rows, reader.store, ref, fate="dropped", order="margin", limit=1)
+    yield partial(vectors_of, reader, ref)
+    yield partial(places, reader, ref)
+
+
+def _drops(reader: Reader, manifests: list[Manifest]) -> Iterator[Callable[[], object]]:
+    for manifest in manifests:
+        for role, _ in manifest.step.inputs:
+            if role_part(manifest, role):
+                yield partial(fallen, reader, manifest, role)
+
+
+@_legible
+def _comparison(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
+    """What a comparison with the version before reads; not the comparison itself."""
+    older = [
+        history[at - 1].ref
+        for newest in reader.store.tags()
+        if newest.ref == ref
+        for history in [reader.store.tag_history(newest.name)]
+        for at, tag in enumerate(history)
+        if at and tag.ref == ref and history[at - 1].ref != ref
+    ]
+    for before in older[-1:]:
+        yield from _figures(reader, before)
+        yield from _drops(reader, reader.store.upstream(before))
+        yield partial(places, reader, before)
+        yield partial(_shared, reader, before, ref)
+
+
+def _shared(reader: Reader, before: DatasetRef, after: DatasetRef) -> object:
+    return codes_of(reader, scope_of(reader, before), scope_of(reader, after))
