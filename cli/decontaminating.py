@@ -43,6 +43,7 @@ def run(
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Drop what gives a benchmark away; without --against, every pack that has a name here."""
+    quiet_environment()
     from cli.stages import finish
     from flows.decontaminate import decontaminate as flow
     from tasks.decontaminate import Policy
