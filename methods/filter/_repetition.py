@@ -10,6 +10,8 @@ from methods.ngrams import WordStream, ngrams, word_streams
 
 N = 5  # words of the n-grams whose repetition is counted
 LONGEST_UNIT = 8  # words of the longest unit that is looked for back to back
+LONGEST_SPELLED = 32  # characters of the longest unit in a text that hardly has words
+SPELLED = 200  # characters of the shortest loop of such units
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,9 @@ class Repetition:
     """Per text: ``words`` in it; ``duplicate_fraction`` of its 5-grams that occurred before in it; and its longest loop.
 
     A loop is a unit of 1 to 8 words said ``loop_times`` in a row, over the characters ``loop_start:loop_end``, which
-    hold ``loop_fraction`` of the words.
+    hold ``loop_fraction`` of the words. In a text of more than 20 characters a word (one letter a million times, digits,
+    emoji, spaces) it is a unit of 1 to 32 characters, 200 of them or more in a row, and the fraction one of characters;
+    ``spelled`` says so.
     """
 
     words: np.ndarray
@@ -27,14 +31,42 @@ class Repetition:
     loop_unit: np.ndarray
     loop_start: np.ndarray
     loop_end: np.ndarray
+    spelled: np.ndarray
 
 
 def repetition_of(texts: pl.Series) -> Repetition:
     """One entry per text; zeros for texts with nothing repeated."""
     pieces = [_of_stream(stream) for _, stream in word_streams(texts)]
     if not pieces:
-        return Repetition(*(np.zeros(0) for _ in range(7)))
-    return Repetition(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+        none = np.zeros(0)
+        return Repetition(none, none, none, none, none, none, none, np.zeros(0, dtype=bool))
+    words, duplicates, fraction, times, unit, start, end = (np.concatenate(c) for c in zip(*pieces, strict=True))
+    characters = texts.str.len_chars().fill_null(0).to_numpy()
+    spelled = np.zeros(len(words), dtype=bool)
+    for row in np.flatnonzero((characters >= SPELLED) & (characters > 20 * words)).tolist():
+        span, size, first = _spelled_loop(texts[row])
+        if span >= SPELLED and span / characters[row] > fraction[row]:
+            spelled[row], fraction[row], times[row] = True, span / characters[row], span // size
+            unit[row], start[row], end[row] = size, first, first + span
+    return Repetition(words, duplicates, fraction, times, unit, start, end, spelled)
+
+
+def _spelled_loop(text: str) -> tuple[int, int, int]:
+    """Length, unit and start, in characters, of the longest stretch that repeats a unit of at most 32, the shortest unit.
+
+    >>> _spelled_loop("so abababab.")
+    (8, 2, 3)
+    """
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    best = (0, 1, 0)
+    for unit in range(1, min(LONGEST_SPELLED, len(letters) // 3) + 1):
+        ends = np.flatnonzero(np.append(letters[unit:] != letters[:-unit], True))  # where a run of repeats breaks off
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        longest = int(np.argmax(ends - starts))
+        span = int(ends[longest] - starts[longest]) + unit
+        if span >= 3 * unit and span > best[0]:
+            best = (span, unit, int(starts[longest]))
+    return best
 
 
 def _of_stream(stream: WordStream) -> tuple[np.ndarray, ...]:

@@ -11,7 +11,7 @@ import polars as pl
 from methods.conversation import content_at, roles_of, texts_before_last, texts_of
 from methods.text import spacing_normalized
 
-CONTROL = r"[\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufffd]"
+CONTROL = r"[\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufdd0-\ufdef\ufffd-\uffff]"
 DIRECTION_OR_TAG = r"[\u202d\u202e\U000e0020-\U000e007f]"
 _TAGGED_FLAG = r"\U0001f3f4[\U000e0020-\U000e007f]+"  # the flags of England, Scotland and Wales
 URLS_ONLY = r"^(\s*<?(https?://|www\.)\S+\s*)+$"
@@ -84,7 +84,7 @@ def empty_turn() -> pl.Expr:
 
 
 def control_characters() -> pl.Expr:
-    """Control characters (tab and line breaks aside) or the mark of undecodable bytes."""
+    """Control characters (tab and line breaks aside), the mark of undecodable bytes, or code points that are none."""
     return pl.col("text").str.contains(CONTROL)
 
 

@@ -40,6 +40,7 @@ class Heuristics(FilterMethod):
     """
 
     method: Literal["heuristics"] = "heuristics"
+    version: ClassVar[int] = 2
     per_example: ClassVar[bool] = True
 
     skip: tuple[Sign, ...] = Field((), description="rules not to apply")
@@ -52,7 +53,11 @@ class Heuristics(FilterMethod):
         0.6, ge=0, le=1, description="largest share of an answer's 5-grams that occurred earlier in it"
     )
     max_loop_fraction: float = Field(
-        0.3, ge=0, le=1, description="largest share of an answer's words in one unit said over and over"
+        0.3,
+        ge=0,
+        le=1,
+        description="largest share of an answer's words (of its characters, where it has hardly any words) in one unit said "
+        "over and over",
     )
     min_loop_times: int = Field(8, ge=3, description="how often in a row a unit is said before it counts as a loop")
     min_unmarked_words: int = Field(
@@ -130,7 +135,7 @@ class Heuristics(FilterMethod):
         hits["ngram-loop"] = (
             (repeats.loop_times >= self.min_loop_times)
             & (repeats.loop_fraction > self.max_loop_fraction)
-            & (repeats.words >= 2 * self.min_loop_times)
+            & (repeats.spelled | (repeats.words >= 2 * self.min_loop_times))
         )
         code = _where(seen, pl.Series(hits["ngram-loop"] | hits["repeated-ngrams"]), signs.code())
         hits["repeated-ngrams"] &= ~code

@@ -69,6 +69,20 @@ def test_strange_answers_of_any_size_get_a_verdict(name: str) -> None:
     verdicts_of(name, strange_pool())
 
 
+def test_the_rules_of_thumb_say_what_is_wrong_with_each_strange_answer() -> None:
+    wrong = {
+        "empty": "empty-answer", "blank": "empty-answer", "zero width": "empty-answer",
+        "megabyte of a letter": "ngram-loop", "megabyte of words": "ngram-loop",
+        "megabyte on one line of another script": "ngram-loop", "emoji": "ngram-loop", "combining": "ngram-loop",
+        "table": "ngram-loop", "digits": "ngram-loop", "spaces only inside": "ngram-loop",
+        "right to left, marked": "hidden-characters", "controls": "control-characters",
+        "not characters": "control-characters", "markup": "template-leftover",
+    }  # fmt: skip
+    pool = pool_of(*((f"Say something strange, number {i}", text) for i, text in enumerate(STRANGE.values())))
+    said = pool.select("id").join(verdicts_of("filter/heuristics", pool), on="id", maintain_order="left")
+    assert dict(zip(STRANGE, said["reason"], strict=True)) == {name: wrong.get(name) for name in STRANGE}
+
+
 @each_cleaner
 def test_data_of_one_row_said_a_hundred_times(name: str) -> None:
     pool = pool_of(*[("What is the capital of France?", "The capital of France is Paris.")] * 100)

@@ -153,6 +153,23 @@ def test_repeated_ngrams_need_fifty_words_and_name_the_share():
     assert said["score"][0] == pytest.approx(62 / 68)
 
 
+def test_a_loop_of_letters_is_one_where_there_are_no_words_to_count():
+    said, evidence = judged(
+        ("Say it", "a" * 1000), ("Say it", "0" * 300), ("Say it", "ha" * 100), ("Say it", "x" + " " * 300 + "y"),
+        ("Say it", "\U0001f44d\U0001f3fd" * 120), ("Say it", "e" + "\u0301" * 250),
+        ("Say it", "a" * 199), ("Say it", PROSE * 2 + "\n" + "=" * 210),
+        ("Say it", "".join(f"{i:x}" for i in range(200))), ("Say it", "\u5e8a\u524d\u660e" * 20),
+    )  # fmt: skip
+    assert said == ["ngram-loop"] * 6 + [None] * 3 + ["ngram-loop"], "the last one by its words, one a character"
+    assert evidence[0] == {"found": "a" * 200, "at": [0, 1000], "times": 1000}
+    assert evidence[2]["times"] == 100
+    assert evidence[3] == {"found": " " * 200, "at": [1, 301], "times": 300}
+
+
+def test_code_points_that_are_no_characters_are_found():
+    assert judged(("Say it", "one \ufffe two"), ("Say it", "one \ufdd0"))[0] == ["control-characters"] * 2
+
+
 def test_repetition_counts_are_those_of_a_plain_loop():
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(list("abc"), generator.integers(0, 60))) for _ in range(60)] + ["", "é " * 9]
@@ -174,7 +191,7 @@ def test_repetition_counts_are_those_of_a_plain_loop():
 
 def test_a_megabyte_answer_is_judged_in_reasonable_time():
     assert judged(("Hi", "a" * 1_000_000), ("Hi", "- " * 500_000), ("Hi", "```" * 300_001))[0] == [
-        None,
-        None,
-        "truncated-ending",
+        "ngram-loop",
+        "ngram-loop",
+        "ngram-loop",
     ]
