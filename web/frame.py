@@ -31,7 +31,16 @@ class Frame:
         """``name@vN`` for a tag, the full ref for anything else; ``MissingDataset`` if there is no such thing."""
         ref = self.store.resolve(named)
         if "@" in named:
-            return named if re.search(r"@v[0-9]+$", named) else str(ref)
+            if not re.search(r"@v[0-9]+$", named):
+                return str(ref)
+            try:
+                self.store.describe(ref)
+            except MissingDataset as error:
+                raise MissingDataset(
+                    f"{named} stands for {ref}, whose manifest is no longer in this store: removed, or lost with a disk. "
+                    "Other versions can still be read; `provender verify` says what else is missing"
+                ) from error
+            return named
         numbers = [tag.number for tag in tags_of(self.store, ref) if tag.name == named]
         if not numbers:
             raise MissingDataset(f"the store has no dataset {named[:80]!r}")

@@ -73,7 +73,7 @@ def publish_site(
     app = create_app(root, allowed_hosts=("127.0.0.1",))
     about = dataset if "@" in dataset else f"{dataset}@v{store.tag_history(dataset)[-1].number}"
     ref = store.resolve(about)
-    site = _Site(app, folder, about, str(ref))
+    site = _Site(app, folder, about, str(ref), str(Path(root).absolute()))
     total = store.describe(ref).counts.rows_out
     site.page(f"/d/{about}")
     wanted = [f"/graph/{about}", f"/card/{about}", f"/call/{about}"]
@@ -132,11 +132,12 @@ def _ours(folder: Path) -> None:
 class _Site:
     """Pages on their way into a folder."""
 
-    def __init__(self, app: Starlette, folder: Path, about: str, ref: str) -> None:
+    def __init__(self, app: Starlette, folder: Path, about: str, ref: str, place: str) -> None:
         self.app = app
         self.folder = folder
         self.about = about
         self.ref = ref
+        self.place = html.escape(place)  # where the store lies is nobody's business
         self.pages: dict[str, bytes] = {}  # by key: what was answered
         self.names: dict[str, str] = {}  # by key: the file
 
@@ -187,7 +188,7 @@ class _Site:
     def _relative(self, text: str) -> str:
         text = _COPY.sub("", _FORM.sub("", _SCRIPT.sub("", text))).replace(_HEAD, _HEAD + _POLICY, 1)
         text = text.replace(_FOOT, "Plain files that <code>provender site</code> wrote; nothing here asks a server.", 1)
-        return _LINK.sub(self._link, text)
+        return _LINK.sub(self._link, text.replace(self.place, "the store"))
 
     def _link(self, found: re.Match[str]) -> str:
         address = html.unescape(found["address"])

@@ -253,3 +253,16 @@ def test_a_version_of_a_thousand_shards_is_a_page_of_few_boxes(tmp_path: Path) -
     page = client.get(f"/graph/{world.steps['gather']}?down=1").text
     assert "40 × rank ifd" in page
     assert len(client.get(f"/graph/{world.steps['gather']}.json?down=1").json()["nodes"]) < 8
+
+
+def test_a_tag_whose_version_is_gone_says_so_and_the_others_stand(tmp_path: Path) -> None:
+    world = seeded(tmp_path)
+    manifest = world.store.describe(world.v1)
+    (tmp_path / "steps" / manifest.ref.stage / f"{manifest.ref.fingerprint}.json").unlink()
+    client = TestClient(create_app(tmp_path, allowed_hosts=HOSTS))
+    gone = client.get("/d/support-bot@v1")
+    assert gone.status_code == 404
+    assert f"support-bot@v1 stands for {manifest.ref}, whose manifest is no longer in this store" in Page(gone.text).text
+    assert "<code>provender verify</code>" in gone.text
+    assert client.get("/d/support-bot@v2").status_code == 200
+    assert client.get("/rows/support-bot@v1").status_code == 404
