@@ -9,7 +9,7 @@ from typing import Any
 
 from backends.protocols import Program, Ran, Sandbox
 
-_BLOCK = re.compile(r"```[ \t]*(?:python|py|python3)?[ \t]*\r?\n(.*?)(?:\r?\n)?```", re.DOTALL | re.IGNORECASE)
+_BLOCK = re.compile(r"```[ \t]*+(?:python3?|py)?+[ \t]*+\r?\n(.*?)(?:\r?\n)?```", re.DOTALL | re.IGNORECASE)
 
 #: Characters of a program's last words that evidence keeps.
 _SHOWN = 300

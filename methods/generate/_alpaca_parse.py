@@ -25,7 +25,8 @@ def blocks(text: str, shown: int, *, cut_off: bool, compat: Compat = "fixed") ->
     r"""The tasks of a reply to a prompt that showed ``shown`` of them and ended with the number of the next.
 
     Official: block k must be numbered ``shown + k`` throughout, else it is lost. ``fixed`` reads any number at the start
-    of a line, and a reply that repeats the beginning of its first block. ``cut_off`` refuses the last block.
+    of a line, and a reply that repeats the beginning of its first block. ``cut_off`` refuses the last block, unless its end
+    (``###``) was written.
 
     >>> blocks(" Greet.\n4. Input:\n<noinput>\n4. Output:\nHi!", 3, cut_off=False)
     [Block(instruction='Greet.', instance=Instance(given='', output='Hi!'), reason=None)]
@@ -41,7 +42,7 @@ def blocks(text: str, shown: int, *, cut_off: bool, compat: Compat = "fixed") ->
         number = shown + 1 + place
         marker = re.compile(rf"{number}\.\s+(Instruction|Input|Output):") if compat == "official" else _ANY_NUMBER
         found.append(_block(piece, marker.split(piece)))
-    if cut_off and found:
+    if cut_off and found and pieces[-1].strip():  # else the last one was through when the limit came
         last = found[-1]
         found[-1] = Block(last.instruction, last.instance, "cut-off")
     return found

@@ -10,7 +10,7 @@ import polars as pl
 
 from methods.generate._parse import Instance
 
-_MARKERS = re.compile(r"(?mi)^[^\S\n]*+(?:(?:task|input|output|class label|example \d+)\s*+\d*+\s*+:|example\s*+\d)")
+_MARKERS = re.compile(r"(?mi)^[^\S\n]*+(?:example\s*+\d|(?:task|input|output|class label)\s*+\d*+\s*+:)")
 
 
 @dataclass(frozen=True)

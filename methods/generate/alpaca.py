@@ -35,6 +35,7 @@ class Alpaca(Prompted, GenerateMethod):
     """
 
     method: Literal["alpaca"] = "alpaca"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"llm"})
     speaks: ClassVar[tuple[str, ...]] = ("alpaca",)
 

@@ -8,6 +8,7 @@ import pytest
 from methods.answers import final_answer, same_final_answer, vote_key
 from methods.arithmetic import annotations, equations_in
 from methods.decontaminate._rephrase import same_or_not
+from methods.execution import code_of
 from methods.filter._rating import rating_of
 from methods.generate._alpaca_parse import blocks
 from methods.generate._code_answers import read_concepts, read_solution
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "same answer": lambda text: same_final_answer(text, "#### 5"),
     "annotations": annotations,
     "annotations, official": lambda text: annotations(text, "official"),
+    "code": code_of,
     "equations": lambda text: equations_in(text, "text"),
     "rephrased": same_or_not,
     "rating": rating_of,
@@ -57,8 +59,20 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 #: What stands before, between and after long runs; most of it once took the square of the run's length, some the cube.
-BEGINNINGS = ("", "answer", "score", "Input", "task", "Conclusion: right", "<input>", "New Prompt", "9.")
-RUNS = (" ", "\n", "\t", "<<", "<<1>", "1,", "*", "#")
+BEGINNINGS = (
+    "",
+    "answer",
+    "score",
+    "Input",
+    "task",
+    "Conclusion: right",
+    "<input>",
+    "New Prompt",
+    "9.",
+    "```",
+    "Example 1",
+)
+RUNS = (" ", "\n", "\t", "<<", "<<1>", "1,", "1", "*", "#")
 
 
 @pytest.mark.parametrize("reader", list(READERS))

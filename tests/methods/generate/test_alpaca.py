@@ -44,6 +44,14 @@ def kept(text: str, compat: str, *, cut_off: bool) -> list[list[str]]:
     return [[b.instruction, b.instance.given, b.instance.output] for b in read if method._refusal(b) is None]
 
 
+@pytest.mark.parametrize("compat", ["fixed", "official"])
+def test_a_block_whose_end_was_written_survives_the_token_limit(compat: str) -> None:
+    text = " Name three rivers of Asia.\n4. Input:\n<noinput>\n4. Output:\nOb, Lena, Amur\n###\n"
+    assert kept(text, compat, cut_off=True) == [["Name three rivers of Asia.", "", "Ob, Lena, Amur"]]
+    assert kept(text + "5. Instruction: Name four", compat, cut_off=True) == kept(text, compat, cut_off=True)
+    assert kept(text.removesuffix("\n###\n"), compat, cut_off=True) == []
+
+
 @pytest.mark.parametrize("compat", ["official", "fixed"])
 def test_the_published_batch_keeps_the_same_tasks(compat):
     stopped, cut = (kept(VECTOR["text"], compat, cut_off=flag) for flag in (False, True))
