@@ -21,18 +21,26 @@ def mixture_text(store: Path, ref: str) -> str:
 
 
 def measured_text(store: Any, ref: Any) -> str:
-    """What was measured to choose or mix a version: a bake-off's table, each upstream mixture's law and sentence."""
+    """What was measured to choose or mix a version: the bake-off it is or won, each upstream mixture's law and sentence."""
     lines: list[str] = []
     for manifest in store.upstream(ref):
-        if manifest.ref.stage == "bakeoff":
+        for bakeoff in [manifest] if manifest.ref.stage == "bakeoff" else _won(store, manifest):
             from cli.baking import bakeoff_text
 
-            lines += ["", bakeoff_text(manifest.summary)]
+            lines += ["", f"bake-off {bakeoff.ref}:", bakeoff_text(bakeoff.summary)]
         notes = manifest.summary.get("notes") if manifest.ref.stage == "mix" else None
         if isinstance(notes, Mapping) and notes.get("says"):
             lines += ["", f"mixture by {manifest.step.method.get('method')}, measured:", *_law(notes)]
             lines.append(safe_lines(str(notes["says"])))
     return "\n".join(lines)
+
+
+def _won(store: Any, choice: Any) -> list[Any]:
+    """The bake-offs in which this selection was the winner's."""
+    if choice.ref.stage != "select":
+        return []
+    tried = [one for one in store.downstream(choice.ref) if one.ref.stage == "bakeoff"]
+    return [one for one in tried if one.summary["choices"].get(f"{one.summary['winner']}/0") == str(choice.ref)]
 
 
 def told(summary: Mapping[str, Any]) -> str:

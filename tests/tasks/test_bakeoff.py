@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cli.baking import bakeoff_text
+from cli.mixing import measured_text
 from flows.bakeoff import bakeoff
 from flows.curate import curate
 from methods.rank.length import Length
@@ -70,6 +71,8 @@ def test_the_way_that_finds_the_targets_skill_beats_chance_and_is_what_curate_go
     asked = [messages[0]["content"] for messages in opened.pool(dataset)["messages"].to_list()]
     assert len(asked) == 12
     assert sum("river" in text for text in asked) == 12
+    assert manifest.summary["says"] in measured_text(opened, dataset), "the dataset says why these were chosen"
+    assert measured_text(opened, DatasetRef.parse(manifest.summary["choices"]["length/0"])) == ""
 
 
 def test_every_contender_is_held_to_the_budget() -> None:
