@@ -6,6 +6,7 @@ from dataclasses import replace
 import polars as pl
 
 from methods.rank import AnyRank
+from methods.sampling import CHUNK
 from methods.streamed import StreamedRank
 from schemas.errors import InvariantViolation
 from schemas.examples import SCORES, conform
@@ -52,14 +53,27 @@ def ranked(work: Work, pool: DatasetRef, method: AnyRank, aim: pl.DataFrame | No
         rows = pool_for(work.store, pool, method)
         return rows["id"], method.rank(rows, target=aim, using=tools, rng=work.rng)
     columns, count = columns_for(method), work.store.describe(pool).counts.rows_out
-    # Equal batches: an engine that scores nothing of one is down, which a short last one would not show.
-    size = -(-count // max(1, -(-count // BATCH_ROWS)))
 
     def batches() -> Iterator[pl.DataFrame]:
-        return work.store.batches(pool, size, columns)
+        return work.store.batches(pool, batch_of(count), columns)
 
     said = method.rank_batches(batches, count, target=aim, using=tools, rng=work.rng)
     return work.store.pool(pool, ["id"])["id"], said
+
+
+def batch_of(count: int) -> int:
+    """Rows of a batch of so many: whole lists of an engine's requests, and enough of them left for the last batch.
+
+    An engine that can score nothing of a batch is taken for down, which a handful of rows at the end would not show.
+
+    >>> [(size, (count - 1) % size + 1) for count in (500, 32_773, 70_000) for size in [batch_of(count)]]
+    [(500, 500), (28672, 4101), (32768, 4464)]
+    """
+    if count <= BATCH_ROWS:
+        return max(1, count)
+    return max(
+        range(BATCH_ROWS // 2, BATCH_ROWS + 1, CHUNK), key=lambda size: (min((count - 1) % size + 1, 4 * CHUNK), size)
+    )
 
 
 def scores_of(work: Work, ranking: DatasetRef, ids: pl.Series) -> pl.DataFrame:
