@@ -37,6 +37,18 @@ def test_a_quadratic_bowl_is_found_to_five_digits_and_a_line_picks_a_corner():
     assert 1 - ((np.eye(5)[2] - best) ** 2).sum() == pytest.approx(0.375), "the corner's score; the optimum's is 1"
 
 
+def test_a_planted_line_and_its_optimum_under_caps_come_back_through_noise():
+    pilots, slopes = mixtures(40, 4), np.array([2.0, 1.0, 3.0, 1.5])
+    noisy = pilots @ slopes + np.random.default_rng(2).normal(0, 0.01, 40)
+    fit = Linear().fit(pilots, noisy)
+    assert fit.predict(np.eye(4)) == pytest.approx(slopes, abs=0.05)
+    even, half = np.full(4, 0.25), np.full(4, 0.5)
+    assert best_shares([fit], ONE, even, half).shares == pytest.approx([0, 0.5, 0, 0.5], abs=1e-3), "the two cheapest"
+    rng = np.random.default_rng(0)
+    simulated = simulated_best([fit], ONE, even, half, rng, count=20_000)
+    assert simulated == pytest.approx([0, 0.5, 0, 0.5], abs=0.12), "the mean of the best 128 drawn"
+
+
 @pytest.mark.parametrize("law", [Exponential(), Exponential(positive_floor=False)], ids=["olmix", "data mixing laws"])
 def test_a_planted_log_linear_law_and_its_optimum_come_back_through_noise_and_an_outlier(law: Exponential):
     rates = np.array([[-2.0, 0.5, 1.0], [0.8, -1.0, 0.3]])
