@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from methods.filter import AnyFilter
 from methods.mix import AnyMix
 from methods.rank import AnyRank
+from methods.sampling import CHUNK
 from methods.select import AnySelect
 from schemas.errors import InvariantViolation, RecipeError
 from schemas.lineage import DatasetRef, Manifest
@@ -181,6 +182,14 @@ def test_batches_of_a_ranking_are_equal_and_give_what_one_gives(
         ref = rank_examples(taken_in(str(path), bench), None, method(AnyRank, {"method": "length"}), bench)
         found.append(said_by(open_store(bench).describe(ref)))
     assert found[0] == found[1]
+
+
+@given(st.integers(1, 20_000_000))
+def test_no_batch_of_a_ranking_is_a_handful_and_whole_lists_go_to_the_engine(count: int) -> None:
+    size = ranking_step.batch_of(count)
+    last = (count - 1) % size + 1
+    assert size <= 32_768
+    assert size == count or (size % CHUNK == 0 and last >= 4 * CHUNK)
 
 
 def test_tokens_are_those_of_the_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
