@@ -11,6 +11,7 @@ from cli.plain import block, line, table
 from cli.row_losses import version_losses
 from cli.trace_text import trace_text
 from storage.catalogue import Catalogue
+from storage.changed_rows import ChangedPage
 from storage.diff import Count, Diff, delta_words
 from storage.funnel import change_words
 from storage.places import shown
@@ -22,6 +23,7 @@ from storage.words import counted, number, seconds, share, size, usd, when
 
 __all__ = [
     "catalogue_text",
+    "changed_text",
     "columns_text",
     "diff_text",
     "lineage_dot",
@@ -273,6 +275,17 @@ def diff_text(found: Diff) -> str:
         ]
         told += ["", table(("score", "mean before", "after", "median before", "after"), rows, (1, 2, 3, 4))]
     return "\n".join(told)
+
+
+def changed_text(page: ChangedPage) -> str:
+    """``provender diff --rows``."""
+    edited = page.which == "edited"
+    lines = [(row.id, row.source, row.prompt, *((row.became or "",) if edited else ())) for row in page.rows]
+    told = table(
+        ("example", "source", "begins", *(("became",) if edited else ())), lines, (), whole=(0, 3) if edited else (0,)
+    )
+    more = f"\n… {page.total - page.start - len(lines):,} more: --start {page.next}" if page.next is not None else ""
+    return f"{told if lines else 'none'}{more}"
 
 
 def _percent(fraction: float | None) -> str:

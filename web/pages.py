@@ -12,6 +12,7 @@ from schemas.lineage import DatasetRef
 from storage.call_list import ORDERS, STATES, calls_of
 from storage.card import card
 from storage.catalogue import catalogue
+from storage.changed_rows import KINDS, changed_rows
 from storage.dense import columns_of
 from storage.diff import Diff, diff
 from storage.figures import remembered
@@ -277,8 +278,14 @@ class Pages:
         )
 
     def compare(self, request: Request) -> Response:
-        """Two versions side by side."""
+        """Two versions side by side; with ``rows=removed`` and the like, all rows behind one of its figures."""
         before, after = (asked.text(request.query_params, name) for name in ("a", "b"))
+        if before and after and request.query_params.get("rows"):
+            which = asked.one_of(request.query_params, "rows", KINDS)
+            start = asked.count(request.query_params, "start", 0)
+            some = changed_rows(self.store, before, after, which, start=start)  # type: ignore[arg-type]
+            title = f"{which.capitalize()} between {before} and {after}"
+            return self.frame.answer(request, some, "changed.html", title=title, a=before, b=after, here="compare")
         tags = [tag for newest in self.store.tags() for tag in self.store.tag_history(newest.name)]
         choices = tuple(
             f"{tag.name}@v{tag.number}" for tag in sorted(tags, key=lambda tag: tag.created_at, reverse=True)

@@ -54,6 +54,16 @@ def test_blast_lists_causes_and_writes_a_recall_list(world: Seeded, tmp_path: Pa
         said(world, "blast", "weather", "rain")
 
 
+def test_the_rows_behind_a_difference_can_be_listed(world: Seeded) -> None:
+    told = said(world, "diff", "support-bot@v1", "support-bot@v2", "--rows", "common", "--most", "3")
+    assert told.splitlines()[0].split() == ["example", "source", "begins"]
+    assert told.rstrip().endswith("more: --start 3")
+    found = json.loads(said(world, "diff", "support-bot@v1", "support-bot@v2", "--rows", "removed", "--json"))
+    assert found["total"] == len(found["rows"])
+    with pytest.raises(UsageError, match="rows of a comparison are"):
+        said(world, "diff", "support-bot@v1", "support-bot@v2", "--rows", "gone")
+
+
 def test_lineage_can_be_narrowed_down(world: Seeded) -> None:
     near = json.loads(said(world, "lineage", "support-bot", "--up", "1", "--down", "0", "--json"))
     assert [node["stage"] for node in near["nodes"]] == ["mix", "publish"]

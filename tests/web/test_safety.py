@@ -262,7 +262,9 @@ def test_a_tag_whose_version_is_gone_says_so_and_the_others_stand(tmp_path: Path
     client = TestClient(create_app(tmp_path, allowed_hosts=HOSTS))
     gone = client.get("/d/support-bot@v1")
     assert gone.status_code == 404
-    assert f"support-bot@v1 stands for {manifest.ref}, whose manifest is no longer in this store" in Page(gone.text).text
+    assert (
+        f"support-bot@v1 stands for {manifest.ref}, whose manifest is no longer in this store" in Page(gone.text).text
+    )
     assert "<code>provender verify</code>" in gone.text
     assert client.get("/d/support-bot@v2").status_code == 200
     assert client.get("/rows/support-bot@v1").status_code == 404
