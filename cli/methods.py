@@ -1,9 +1,12 @@
 """What `provender methods` lists: every member of every folder's union, from its own docstring and fields."""
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from schemas import method as base
 from schemas.errors import UsageError
@@ -65,7 +68,7 @@ def _describe(stage: str, kind: type[base.Method]) -> MethodDescription:
     fields = [
         FieldDescription(
             name=name,
-            type=str(getattr(field.annotation, "__name__", field.annotation)).replace("typing.", ""),
+            type=values_of(field),
             default=None if field.is_required() else _plain(field.get_default(call_default_factory=True)),
             description=field.description or "",
         )
@@ -81,6 +84,40 @@ def _describe(stage: str, kind: type[base.Method]) -> MethodDescription:
         per_example=kind.per_example,
         version=kind.version,
         fields=fields,
+    )
+
+
+def values_of(field: FieldInfo) -> str:
+    """What a field may hold, for a person: choices, names of sub-fields, a type and its bounds.
+
+    >>> values_of(FieldInfo.from_annotation(Literal["mask", "reject"])), values_of(FieldInfo.from_annotation(float | None))
+    ('mask or reject', 'number or null')
+    """
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(one, name):g}"
+        for one in field.metadata
+        for name, sign in signs.items()
+        if isinstance(getattr(one, name, None), int | float)
+    ]
+    return ", ".join([_values(field.annotation), *bounds])
+
+
+def _values(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " or ".join(_values(part) for part in parts)
+    if origin is not None and parts:
+        inner = [_values(part) for part in parts if part is not Ellipsis]
+        if issubclass(origin, dict | Mapping):
+            return "{" + ": ".join(inner) + "}"
+        return f"list of ({inner[0]})" if " or " in inner[0] else f"list of {inner[0]}"
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        return f"{{{', '.join(kind.model_fields)}}}"
+    return {NoneType: "null", str: "text", bool: "true or false", int: "integer", float: "number"}.get(
+        kind, str(getattr(kind, "__name__", kind))
     )
 
 
@@ -121,8 +158,11 @@ def methods_markdown() -> str:
         alone = ", shards may be judged apart" if m.per_example else ""
         lines += [f"## {m.stage}: {m.name}", "", f"Version {m.version}; {needs}{alone}.", "", m.doc, ""]
         if m.fields:
-            lines += ["| field | default | meaning |", "|---|---|---|"]
-            lines += [f"| `{f.name}` | {_cell(_one_line(f.default))} | {_cell(f.description)} |" for f in m.fields]
+            lines += ["| field | values | default | meaning |", "|---|---|---|---|"]
+            lines += [
+                f"| `{f.name}` | {_cell(f.type)} | {_cell(_one_line(f.default))} | {_cell(f.description)} |"
+                for f in m.fields
+            ]
             lines.append("")
     return "\n".join(lines)
 
