@@ -15,6 +15,7 @@ PACKAGES = {
     "sentence-transformers": ("transformers", "local"),
     "trl": ("trl", "local"),
     "torch": ("torch", "local"),
+    "hidden-states": ("transformers", "local"),
     "cross-encoder": ("transformers", "local"),
 }
 

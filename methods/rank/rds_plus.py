@@ -17,8 +17,8 @@ class RdsPlus(RankMethod):
     """Candidates in the order in which the target's examples (or its sources) take them, round-robin, nearest first.
 
     Score: minus the turn in which a candidate is taken, 0 for the first; those that nobody reaches follow by their largest
-    cosine. Part: ``cosine`` to the nearest target example. The representation is the recipe's embedder, not the hidden
-    states of the base model as in the paper.
+    cosine. Part: ``cosine`` to the nearest target example. The representation is the recipe's embedder; the paper's is
+    ``backends: {embed: {backend: hidden-states, model: …}}``, the base model's states, there with a chat template around.
 
     Paper: Ivison et al. 2025, Large-scale data selection for instruction tuning, https://arxiv.org/abs/2503.01807
     """
