@@ -98,7 +98,17 @@ def lineage(
         tell(draw.lineage_text(graph))
 
 
-def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def diff(
+    before: Dataset,
+    after: Dataset,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    rows: Annotated[
+        str | None, typer.Option("--rows", help="Instead the rows themselves: added, removed, edited or common.")
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, max=500, help="With --rows: at most so many.")] = 100,
+    start: Annotated[int, typer.Option("--start", min=0, help="With --rows: from this one on.")] = 0,
+) -> None:
     """What changed between two versions: rows added, removed, edited with reasons; shifts; evaluation."""
     from cli import render
     from cli.ranking import changes_text
@@ -107,6 +117,12 @@ def diff(before: Dataset, after: Dataset, store: StoreOption = DEFAULT_STORE, as
     from tasks.leaderboard import changes
 
     opened = Store.open(looked_at(store), create=False)
+    if rows is not None:
+        from storage.changed_rows import changed_rows
+
+        page = changed_rows(opened, before, after, rows, start=start, limit=most)  # type: ignore[arg-type]
+        out_json(page) if as_json else out(render.changed_text(page))
+        return
     found = diff_of(opened, before, after)
     measured = changes(opened, opened.resolve(before), opened.resolve(after))
     if as_json:

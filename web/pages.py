@@ -30,6 +30,7 @@ from storage.trace import trace
 from storage.views import CallView, Histogram, View
 from storage.words import named as named_step
 from storage.words import step_view
+from tasks.leaderboard import Change, changes
 from web import asked
 from web.frame import Frame, as_json, attachment
 from web.links import Links
@@ -48,6 +49,7 @@ class Compared(View):
 
     choices: tuple[str, ...]
     diff: Diff | None
+    evaluation: tuple[Change, ...] = ()  # of models trained on both, measured alike
 
 
 class CardPage(View):
@@ -290,10 +292,21 @@ class Pages:
         choices = tuple(
             f"{tag.name}@v{tag.number}" for tag in sorted(tags, key=lambda tag: tag.created_at, reverse=True)
         )
-        found = Compared(choices=choices, diff=diff(self.store, before, after) if before and after else None)
+        found = Compared(choices=choices, diff=None)
+        if before and after:
+            told = diff(self.store, before, after)
+            measured = self._measured(told)
+            found = Compared(choices=choices, diff=told, evaluation=measured)
         return self.frame.answer(
             request, found, "compare.html", title="Compare", a=before, b=after, here="compare", within=after or ""
         )
+
+    def _measured(self, told: Diff) -> tuple[Change, ...]:
+        """What training on one instead of the other did; nothing where that cannot be read."""
+        try:
+            return changes(self.store, DatasetRef.parse(told.before), DatasetRef.parse(told.after))
+        except (StoreError, OSError, PolarsError):
+            return ()
 
     def find(self, request: Request) -> Response:
         """From what was typed to its page: an id, its beginning, a tag, a ref; anything else is looked for by name."""
