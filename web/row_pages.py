@@ -38,6 +38,20 @@ STARTERS = (
     ("Columns", "describe examples"),
 )
 
+#: Further ones for a step that drops repeats: which examples stand for how many, and how many clusters have which size.
+CLUSTERS = (
+    (
+        "Largest clusters",
+        "select evidence->>'repeats' as id, count(*) as dropped, min((evidence->>'similarity')::double) as least_alike "
+        "from verdicts where fate = 'reject' group by 1 order by 2 desc limit 50",
+    ),
+    (
+        "Clusters by size",
+        "select dropped + 1 as examples, count(*) as clusters from (select evidence->>'repeats' as kept, count(*) as dropped "
+        "from verdicts where fate = 'reject' group by 1) group by 1 order by 1",
+    ),
+)
+
 
 class SqlPage(View):
     """A question and its answer, or what was wrong with it."""
@@ -100,6 +114,7 @@ class RowPages:
             known=self._known(named),
             cleared=cleared,
             shown=_worth_a_column(page),
+            clusters=CLUSTERS if manifest.ref.stage == "dedup" and fate == "reject" else (),
             page=page,
             manifest=manifest,
             named=named,
@@ -187,7 +202,7 @@ class RowPages:
             title=f"SQL over {address}",
             about=address,
             tab="sql",
-            starters=STARTERS,
+            starters=STARTERS + (CLUSTERS if ref.stage == "dedup" else ()),
             twin=links.of("sql", f"{address}.json", q=sql),
         )
 

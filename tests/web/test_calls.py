@@ -141,3 +141,13 @@ def test_a_bar_of_scores_that_belong_to_no_member_leads_nowhere_and_all_others_t
         bars = {link for link in page.links if "min." in link}
         for link in sorted(bars)[:40:4]:
             assert client.get(link).status_code == 200, link
+
+
+def test_what_was_dropped_as_a_repeat_leads_to_its_clusters(world: Seeded, client: TestClient) -> None:
+    """Three examples are alike: one is kept, two are dropped."""
+    page = Page(client.get(f"/rows/{world.steps['dedup']}?fate=reject").text)
+    largest, sizes = (link for link in page.links if link.startswith("/sql/") and "q=" in link)
+    rows = client.get(largest.replace("?", ".json?", 1)).json()["answer"]["rows"]
+    assert [row[1:] for row in rows] == [[2, 1.0]]
+    assert client.get(f"/e/{rows[0][0]}").status_code == 200
+    assert client.get(sizes.replace("?", ".json?", 1)).json()["answer"]["rows"] == [[3, 1]]
