@@ -7,8 +7,10 @@ from typing import Any
 import polars as pl
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
 
-from schemas.errors import BackendError, GateClosed, UsageError
+from schemas.errors import BackendError, EngineDown, GateClosed, UsageError
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
@@ -33,6 +35,11 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
     if how.trigger == "inline" or bench.dry:
         return finetune(dataset, how, bench, recipe.name)
     checked(open_store(bench), dataset, how)
+    if not PREFECT_API_URL.value():
+        raise EngineDown(
+            f"finetune.trigger: {how.trigger} needs a Prefect server that stays, and none is known; start one with "
+            "`provender up --all` and run again (what is done is reused), or set finetune.trigger to inline"
+        )
     parameters = {
         "dataset": str(dataset),
         "how": how.model_copy(update={"trigger": "inline"}).model_dump(mode="json"),
@@ -48,7 +55,13 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
         )
         emit(Event("note", "finetune", "event", note="provender.dataset.published emitted; an automation picks it up"))
         return None
-    run = run_deployment(how.deployment, parameters=parameters, timeout=None if how.wait else 0)
+    try:
+        run = run_deployment(how.deployment, parameters=parameters, timeout=None if how.wait else 0)
+    except ObjectNotFound:
+        raise UsageError(
+            f"finetune.deployment: there is no {how.deployment!r} at {PREFECT_API_URL.value()}; `provender deploy` registers "
+            "those of prefect.yaml"
+        ) from None
     emit(Event("note", "finetune", how.deployment, note=f"flow run {run.name} ({run.id})"))  # type: ignore[union-attr]
     if not how.wait:
         return None
