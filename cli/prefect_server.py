@@ -34,7 +34,7 @@ def connection(home: Path) -> dict[str, str]:
         if not alive:
             return {}
         known = {"PREFECT_API_URL": str(noted["api"]), "PREFECT_API_AUTH_STRING": str(noted.get("auth", ""))}
-    except (OSError, ValueError, KeyError, psutil.Error):
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return {}
     return {name: value for name, value in known.items() if value}
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.deploying import pools_of
 from cli.main import app
+from cli.prefect_server import _note, connection, state_file
 from cli.triggering import _parameters
 from cli.workers import alive, stop_workers
 from schemas.errors import EngineDown, UsageError
@@ -88,3 +89,18 @@ def test_parameters_are_yaml_and_a_mistake_is_named() -> None:
     }
     with pytest.raises(UsageError, match="a parameter looks like store=demo/store"):
         _parameters(["store"])
+
+
+def test_the_server_s_address_and_password_are_found_while_it_runs_and_only_then(own_home: Path) -> None:
+    me = psutil.Process()
+    state = {"pid": me.pid, "started": me.create_time(), "api": "http://127.0.0.1:4200/api", "auth": "provender:secret"}
+    _note(state_file(own_home), json.dumps(state))
+    assert state_file(own_home).stat().st_mode & 0o777 == 0o600
+    wanted = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "PREFECT_API_AUTH_STRING": "provender:secret"}
+    assert connection(own_home) == wanted
+    without = {name: value for name, value in state.items() if name != "auth"}  # as an older release noted it
+    _note(state_file(own_home), json.dumps(without))
+    assert connection(own_home) == {"PREFECT_API_URL": "http://127.0.0.1:4200/api"}
+    for gone in (json.dumps({**state, "started": state["started"] - 60}), "{torn", "[]", "{}"):
+        _note(state_file(own_home), gone)
+        assert connection(own_home) == {}
