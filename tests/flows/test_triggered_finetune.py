@@ -86,6 +86,15 @@ def other_sites_are_refused(api: str, home: Path) -> None:
     assert [address.ip for address in served] == ["127.0.0.1"]
 
 
+def flow_runs(home: Path, flow: str) -> int:
+    """How many runs of a flow the server of this home knows."""
+    noted = json.loads((home / "prefect-server.json").read_text())
+    with httpx.Client(base_url=noted["api"] + "/", auth=tuple(noted["auth"].split(":")), timeout=60) as client:
+        token = client.get("csrf-token", params={"client": "test"}).json()["token"]
+        signed = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"}
+        return client.post("flow_runs/count", json={"flows": {"name": {"any_": [flow]}}}, headers=signed).json()
+
+
 def port_of(api: str) -> int:
     return httpx.URL(api).port or 80
 
@@ -97,6 +106,10 @@ def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, s
     )
     assert refused.returncode == 2
     assert "there is no deployment 'curate/weekly'" in refused.stderr
+
+    rows = ROOT / "recipes" / "data" / "target.jsonl"
+    call(deployed, "select", str(rows), "--keep-examples", "3", "--store", str(tmp_path / "ad-hoc"))
+    assert flow_runs(Path(deployed["PROVENDER_HOME"]), "select") == 1, "an ad-hoc verb found the running server"
 
     store = curated(deployed, tmp_path, trigger="deployment", wait=True)
     assert {(r.what, r.status) for r in runs(store)} == {("curate", "completed"), ("finetune", "completed")}
