@@ -72,6 +72,7 @@ def catalogue_text(listed: Catalogue) -> str:
             (
                 row.tag or row.ref,
                 number(row.rows) if row.rows is not None else "unreadable",
+                f"~{row.tokens:,}" if row.tokens is not None else "",
                 size(row.size_bytes) if row.size_bytes is not None else "",
                 ", ".join(row.sources[:3]) + (" …" if len(row.sources) > 3 else ""),
                 row.gate if row.stage == "publish" else "",
@@ -81,7 +82,12 @@ def catalogue_text(listed: Catalogue) -> str:
             for row in listed.rows
         ]
         told.append(
-            table(("dataset", "examples", "size", "sources", "gate", "made", "ref"), rows, (1, 2), whole=(0, 5))
+            table(
+                ("dataset", "examples", "tokens", "size", "sources", "gate", "made", "ref"),
+                rows,
+                (1, 2, 3),
+                whole=(0, 6),
+            )
         )
     else:
         told.append("no dataset has a name yet; `provender ls --all` lists every version")

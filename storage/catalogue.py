@@ -6,7 +6,7 @@ from typing import Any
 from schemas.errors import StoreError
 from schemas.lineage import GateStatus, Manifest, TagVersion
 from storage.figures import size_of
-from storage.show import gate_of, words_of
+from storage.show import gate_of, tokens_of, words_of
 from storage.store import Store
 from storage.views import Damage, View
 from storage.words import method_words
@@ -30,6 +30,7 @@ class CatalogueRow(View):
     problem: str | None = None
     run_id: str | None = None  # of the run that made it
     words: int | None = None  # of prompts and answers, where the version counted them
+    tokens: int | None = None  # of all turns, estimated, where the version counted them
     synthetic_fraction: float | None = None  # of its rows that a model wrote, where the version counted them
 
 
@@ -90,6 +91,7 @@ def _row(manifest: Manifest, tag: str | None, sizes: tuple[int | None, ...], ver
         history=sizes,
         run_id=str(manifest.run["run_id"]) if manifest.run.get("run_id") else None,
         words=words_of(manifest),
+        tokens=tokens_of(manifest),
         synthetic_fraction=_synthetic(table),
     )
 

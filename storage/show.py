@@ -134,6 +134,12 @@ def words_of(manifest: Manifest) -> int | None:
     return sum(int(n) for n in words.values()) if isinstance(words, Mapping) and words else None
 
 
+def tokens_of(manifest: Manifest) -> int | None:
+    """Tokens of its examples as a budget estimates them (UTF-8 bytes / 4, and 4 for each turn), if it counted them."""
+    tokens: Any = manifest.summary.get("estimated_tokens")
+    return int(tokens) if isinstance(tokens, int) else None
+
+
 def headline(
     tag: TagVersion | None,
     manifest: Manifest,

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from methods.select._cut import estimated_tokens
 from schemas.examples import answer_text, prompt_text
 from schemas.lineage import DatasetRef
 from storage.store import Store
@@ -16,11 +17,12 @@ _BATCH_ROWS = 32_768
 
 
 class Figures:
-    """Rows, words of prompts and answers, and rows by source, licence and synthetic depth."""
+    """Rows, words of prompts and answers, tokens as a budget estimates them, and rows by source, licence and depth."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.words: Counter[str] = Counter()
+        self.tokens = 0
         self.by: Counter[tuple[str, str, int]] = Counter()
 
     def add(self, examples: pl.DataFrame) -> None:
@@ -31,7 +33,9 @@ class Figures:
         words = examples.select(
             prompt_text().str.count_matches(r"\S+").sum().alias("prompt_words"),
             answer_text().str.count_matches(r"\S+").sum().alias("answer_words"),
+            estimated_tokens().sum().alias("tokens"),
         )
+        self.tokens += int(words.drop_in_place("tokens")[0] or 0)
         for name in words.columns:
             self.words[name] += int(words[name][0] or 0)
         for source, license_name, depth, rows in (
@@ -40,12 +44,12 @@ class Figures:
             self.by[(source, license_name or "unknown", depth)] += rows
 
     def summary(self) -> dict[str, Any]:
-        """``{"words": …, "composition": [{source, license, synthetic_depth, rows}, …]}``, largest first."""
+        """``{"words": …, "estimated_tokens": …, "composition": [{source, license, synthetic_depth, rows}, …]}``."""
         table = [
             {"source": s, "license": name, "synthetic_depth": d, "rows": rows}
             for (s, name, d), rows in sorted(self.by.items(), key=lambda item: (-item[1], item[0]))
         ]
-        return {"words": dict(self.words), "composition": table}
+        return {"words": dict(self.words), "estimated_tokens": self.tokens, "composition": table}
 
 
 def figures_of(examples: pl.DataFrame) -> dict[str, Any]:

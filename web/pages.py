@@ -25,7 +25,7 @@ from storage.report import html as report_html
 from storage.report import report_of
 from storage.samples import Sample, kept_samples
 from storage.seek import Reader
-from storage.show import show
+from storage.show import show, tokens_of
 from storage.trace import trace
 from storage.views import CallView, Histogram, View
 from storage.words import named as named_step
@@ -142,6 +142,7 @@ class Pages:
             loss_link=loss_link,
             samples=self._samples(address) if page.rows else (),
             recipe=recipe_yaml(page.recipe),
+            tokens=tokens_of(self.store.describe(DatasetRef.parse(page.ref))),
             title=address,
             about=address,
             tab="overview",
