@@ -16,6 +16,7 @@ _INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*")
 _HEADING = re.compile(r"(#{1,6}) (.*)")
 _ITEM = re.compile(r"[-*] (.*)")
 _RULE = re.compile(r"\|[\s:|-]+\|")
+_FIGURE = re.compile(r"[<>]?[-+]?[0-9][0-9,.]* ?%?")
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|<>-])")
 
 
@@ -66,15 +67,22 @@ def _starts(line: str) -> bool:
 
 def _table(lines: Sequence[str]) -> Markup:
     rows = [_cells(line) for line in lines if not _RULE.fullmatch(line.strip())]
-    head = Markup("").join(Markup("<th>%s</th>") % _inline(cell) for cell in rows[0]) if rows else Markup("")
-    body = Markup("").join(
-        Markup("<tr>%s</tr>") % Markup("").join(Markup("<td>%s</td>") % _inline(cell) for cell in row)
-        for row in rows[1:]
-    )
+    wide = max(map(len, rows), default=0)
+    columns = [[row[at] for row in rows[1:] if at < len(row)] for at in range(wide)]
+    right = [
+        any(map(_FIGURE.fullmatch, some)) and all(_FIGURE.fullmatch(one) or not one for one in some) for some in columns
+    ]
+    head = _row("th", rows[0], right) if rows else Markup("")
+    body = Markup("").join(Markup("<tr>%s</tr>") % _row("td", row, right) for row in rows[1:])
     return (
         Markup('<div class="scroll"><table class="sortable"><thead><tr>%s</tr></thead><tbody>%s</tbody></table></div>')
         % (head, body)
     )  # fmt: skip
+
+
+def _row(tag: str, cells: Sequence[str], right: Sequence[bool]) -> Markup:
+    told = ((' class="n"' if right[i] else "", _inline(cell)) for i, cell in enumerate(cells))
+    return Markup("").join(Markup(f"<{tag}{class_}>%s</{tag}>") % inside for class_, inside in told)
 
 
 def _cells(line: str) -> list[str]:

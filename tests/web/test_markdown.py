@@ -38,6 +38,7 @@ def test_headings_tables_lists_and_code_become_elements() -> None:
     assert "<details><summary>Metadata (YAML front matter)</summary><pre>license: - mit</pre></details>" in told
     assert "<h2>a@v1</h2> <p>Two lines of <code>x</code>.</p>" in told
     assert "<tr><td>1 | 2</td><td><b>3</b></td></tr>" in told
+    assert '<th class="n">rows</th>' in str(markdown("| a | rows |\n|---|---|\n| x | 1,234 |\n| y | 2.5% |"))
     assert "<ul><li>one</li><li>two</li></ul>" in told
     assert "<pre># no heading</pre>" in told
 

@@ -16,6 +16,10 @@
     const link = document.querySelector(selector);
     if (link) link.click();
   };
+  for (const link of document.querySelectorAll("nav.top > a[aria-current], nav.tabs > a[aria-current]")) {
+    const bar = link.parentElement; // on a narrow screen the bar scrolls: where one is must be seen
+    bar.scrollLeft = link.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2;
+  }
   const places = { d: "a.brand", c: "a[data-page=compare]", b: "a[data-page=blast]", r: "a[data-page=runs]" };
   let went = 0;
   document.addEventListener("keydown", (event) => {
