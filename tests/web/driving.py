@@ -76,6 +76,7 @@ PAGES = (
     ("example-generated", "/e/{generated}?in={tag}"),
     ("near", "/near/{kept}?in={tag}"),
     ("compare", "/compare?a={other}&b={tag}"),
+    ("changed", "/compare?a={other}&b={tag}&rows=removed"),
     ("blast", "/blast?kind=source&name={source}"),
     ("benchmarks", "/benchmarks"),
     ("mixtures", "/mixtures"),
