@@ -46,6 +46,11 @@ def languages_of(texts: pl.Series, min_letters: int = 20, min_probability: float
     return found
 
 
+def known_languages() -> frozenset[str]:
+    """Every code that `languages_of` may give. Raises as it does."""
+    return frozenset({*map(str, _identifier().nb_classes), *_ONE_LANGUAGE.values(), "ja", "zh"})
+
+
 def _told(text: str, min_letters: int, min_probability: float) -> Told:
     plain = _CODE_OR_LINK.sub(" ", text)[:LOOKED_AT]
     letters = [c for c in plain if c.isalpha()]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from schemas.errors import MissingExtra
+from schemas.errors import MissingExtra, UsageError
 
 Kind = Literal[
     "email", "phone", "credit-card", "iban", "ip-address", "mac-address", "us-ssn", "crypto-wallet", "secret"
@@ -92,9 +92,13 @@ def _phones(text: str, region: str, phones: str) -> list[tuple[int, int]]:
     if not re.search(r"\d(?:\D{0,3}\d){6}", text):  # fewer than seven digits near each other: no number to find
         return []
     try:
-        from phonenumbers import Leniency, PhoneNumberMatcher
+        from phonenumbers import SUPPORTED_REGIONS, Leniency, PhoneNumberMatcher
     except ImportError:
         raise MissingExtra("telephone numbers need phonenumbers: pip install 'provender[clean]'") from None
+    if region not in SUPPORTED_REGIONS:
+        raise UsageError(
+            f"region: {region!r} has no telephone numbers of its own; give an ISO 3166 code, as in US, GB or DE"
+        )
     leniency = Leniency.VALID if phones == "valid" else Leniency.POSSIBLE
     return [(match.start, match.end) for match in PhoneNumberMatcher(text, region, leniency=leniency)]
 

@@ -43,6 +43,16 @@ class Listing:
             raise InvariantViolation(f"a pool of {self.rows} examples gave only {self._filled}; read it again")
         return self
 
+    @property
+    def names(self) -> set[str | None]:
+        """The sources' names."""
+        return set(self._codes)
+
+    @property
+    def any_good(self) -> bool:
+        """Whether any row has a number to be good by."""
+        return self._good is not None and bool(np.isfinite(self._good).any())
+
     def best_first(self) -> np.ndarray:
         """Row positions, best first, then by id, int64. A repeated member falls to its row."""
         words = self._ids.view(">u8").astype(np.uint64)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from methods.conversation import content_at, texts_of
 from methods.dedup._listing import Listing
 from methods.verdicts import keep_or_reject
+from schemas.errors import UsageError
 from schemas.method import DedupMethod
 
 _ROWS = 1 << 17  # whose verdicts are made at once
@@ -44,6 +45,10 @@ class Repeats(DedupMethod):
     def _fields_belong_together(self) -> Self:
         if (self.keep == "highest-field") != (self.keep_field is not None):
             raise ValueError("keep: highest-field and keep_field go together: name the field, or leave both out")
+        if (self.keep == "best-source") != bool(self.source_priority):
+            raise ValueError(
+                "keep: best-source and source_priority go together: name the sources, best first, or leave both out"
+            )
         if self.keep_field is not None and not _FIELD.fullmatch(self.keep_field):
             raise ValueError(f"keep_field {self.keep_field!r} is not a field's name: use letters, digits, '_' and dots")
         return self
@@ -79,8 +84,17 @@ class Repeats(DedupMethod):
 
     def verdicts(self, listing: Listing, repeats: "Found", rule: str) -> Iterator[pl.DataFrame]:
         """VERDICTS in pieces, in the order of the rows: every repeat rejected under ``rule``, with the example that stays
-        in its evidence.
+        in its evidence. ``UsageError`` where ``keep_field`` holds a number in no example, or no source is one of
+        ``source_priority``.
         """
+        if self.keep == "highest-field" and listing.rows and not listing.any_good:
+            raise UsageError(
+                f"keep_field: no example has a number in {self.keep_field!r}; name a field of the original rows that has"
+            )
+        if self.keep == "best-source" and listing.rows and not listing.names & set(self.source_priority):
+            raise UsageError(
+                f"source_priority names none of the pool's sources, which are {', '.join(sorted(map(str, listing.names)))}"
+            )
         repeats = repeats.by_row()
         for start in range(0, max(1, listing.rows), _ROWS):
             here = slice(*np.searchsorted(repeats.row, [start, start + _ROWS]))

@@ -1,14 +1,16 @@
 """Keep the languages that are wanted: identified by script and n-grams, undecided where the text is too short to tell."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from methods.languages import Told, languages_of
+from methods.languages import Told, known_languages, languages_of
 from methods.verdicts import keep_or_reject
+from schemas.errors import UsageError
 from schemas.examples import answer_text, prompt_text
 from schemas.identity import canonical_json
 from schemas.lineage import Rule
@@ -39,6 +41,14 @@ class Language(FilterMethod):
     )
     same_language: bool = Field(True, description="drop answers in another language than the prompt's")
 
+    @field_validator("allow")
+    @classmethod
+    def _are_codes(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        odd = [code for code in allow if not re.fullmatch("[a-z]{2,3}", code)]
+        if odd:
+            raise ValueError(f"{odd[0]!r} is no language code; codes are written as in en, de or zh")
+        return allow
+
     def rules(self) -> Sequence[Rule]:
         """``other-language``, ``answer-in-another-language``, ``undecided-language``."""
         allowed = ", ".join(self.allow)
@@ -54,7 +64,11 @@ class Language(FilterMethod):
         )
 
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `FilterMethod`; calls no engine and draws no number."""
+        """See `FilterMethod`; calls no engine and draws no number. ``UsageError`` for a code that is never told."""
+        if unknown := sorted(set(self.allow) - (known := known_languages())):
+            raise UsageError(
+                f"allow: {unknown[0]!r} is no language that can be told; there are {', '.join(sorted(known))}"
+            )
         texts = pool.select(prompt=prompt_text(), answer=answer_text())
         told = {
             side: languages_of(texts[side], self.min_letters, self.min_probability) for side in ("prompt", "answer")

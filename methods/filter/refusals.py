@@ -6,13 +6,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from methods.conversation import content_at
 from methods.refusals import CATEGORIES, CATEGORY_IDS, categories_of, refusal_phrase
 from methods.text import normalized
 from methods.verdicts import keep_or_reject
-from schemas.errors import UsageError
 from schemas.examples import answer_text, prompt_text
 from schemas.identity import canonical_json
 from schemas.lineage import Rule
@@ -45,6 +44,14 @@ class Refusals(FilterMethod):
         True, description="drop a refusal whose very prompt another example of the pool answers, whatever its category"
     )
 
+    @field_validator("drop_categories")
+    @classmethod
+    def _are_known(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(given) - set(CATEGORY_IDS))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no such category; there are {', '.join(CATEGORY_IDS)}")
+        return given
+
     def rules(self) -> Sequence[Rule]:
         """``refused-and-answered`` and one rule per category."""
         return (
@@ -57,11 +64,6 @@ class Refusals(FilterMethod):
 
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `FilterMethod`; draws no number. Contradictions are looked for in the whole pool."""
-        unknown = set(self.drop_categories) - set(CATEGORY_IDS)
-        if unknown:
-            raise UsageError(
-                f"drop_categories: {sorted(unknown)} are no categories; there are {', '.join(CATEGORY_IDS)}"
-            )
         texts = pool.select(
             prompt=prompt_text().fill_null(""),
             asked=content_at(-2),

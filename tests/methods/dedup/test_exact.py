@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from methods.dedup.exact import Exact
+from schemas.errors import UsageError
 from schemas.examples import MESSAGES, turns
 from tests.methods._pools import NOTHING, awkward_pool, example_id, pool_of, reasons, rng
 
@@ -127,3 +129,16 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(monkeypatch: pytest.M
     monkeypatch.setattr("methods.dedup.exact._ROWS", 3)
     assert judge(pool).equals(whole)
     assert whole.filter(fate="reject").height == 2
+
+
+def test_a_way_to_keep_that_says_nothing_is_refused_instead_of_keeping_the_first():
+    with pytest.raises(ValidationError, match="best-source and source_priority go together"):
+        Exact(keep="best-source")
+    with pytest.raises(ValidationError, match="best-source and source_priority go together"):
+        Exact(source_priority=("gold",))
+    pool = pool_of(("a", "b"), ("a", "b")).with_columns(extra=pl.Series(['{"quality":"good"}', None]))
+    with pytest.raises(UsageError, match="no example has a number in 'quality'"):
+        judge(pool, keep="highest-field", keep_field="quality")
+    with pytest.raises(UsageError, match="names none of the pool's sources, which are toy"):
+        judge(pool, keep="best-source", source_priority=("gold",))
+    assert judge(pool.clear(), keep="highest-field", keep_field="quality").height == 0

@@ -3,9 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from methods.filter.language import Language
 from methods.languages import languages_of
+from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods.filter._rows import AWKWARD, pool
 
@@ -53,3 +55,11 @@ def test_awkward_texts_get_a_verdict_and_the_audit_counts_every_answer() -> None
     audit = Language().audit(rows, verdicts)["answers by language"]
     assert sum(audit.values()) == len(AWKWARD)
     assert audit["ja"] == 1
+
+
+def test_what_is_no_language_is_refused_instead_of_dropping_everything() -> None:
+    with pytest.raises(ValidationError, match="'english' is no language code; codes are written as in en, de or zh"):
+        Language(allow=("de", "english"))
+    with pytest.raises(UsageError, match="allow: 'xx' is no language that can be told; there are ace"):
+        judged(pool((ENGLISH, ENGLISH)), allow=("en", "xx"))
+    assert judged(pool((ENGLISH, ENGLISH)), allow=("en", "my", "yue"))["fate"].to_list() == ["keep"]

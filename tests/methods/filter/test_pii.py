@@ -8,6 +8,7 @@ import pytest
 
 from methods.filter.pii import Pii, masked_text
 from methods.personal import Found, found_in
+from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods.filter._rows import AWKWARD, pool
 
@@ -82,3 +83,10 @@ def test_awkward_texts_get_a_verdict() -> None:
     verdicts = Pii().judge(pool(*((t, t) for t in AWKWARD)), using=Using(), rng=np.random.default_rng(0))
     assert verdicts.height == len(AWKWARD)
     assert verdicts.filter(pl.col("fate") == "edit")["successor"].null_count() == 0
+
+
+def test_a_region_without_telephone_numbers_is_refused_instead_of_finding_none() -> None:
+    rows = pool(("Call me", "My number is 020 7946 0018."))
+    with pytest.raises(UsageError, match="region: 'UK' has no telephone numbers of its own"):
+        Pii(region="UK").judge(rows, using=Using(), rng=np.random.default_rng(0))
+    assert Pii(region="GB").judge(rows, using=Using(), rng=np.random.default_rng(0))["fate"].to_list() == ["edit"]

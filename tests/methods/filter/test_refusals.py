@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from methods.filter.refusals import Refusals
 from methods.refusals import CATEGORIES, categories_of, refusal_phrase
-from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods._engines import Hashed
 from tests.methods.filter._rows import AWKWARD, pool
@@ -74,8 +74,8 @@ def test_policy_decides_what_goes_and_a_contradiction_always_goes() -> None:
     for shares in audit.values():
         assert sum(shares.values()) == pytest.approx(1.0), "a partition, none included"
     assert audit["refusals by category"]["none"] == 0.25
-    with pytest.raises(UsageError, match="no categories"):
-        Refusals(drop_categories=("rudeness",)).judge(rows, using=using, rng=np.random.default_rng(0))
+    with pytest.raises(ValidationError, match="rudeness: no such category; there are chain-of-command"):
+        Refusals(drop_categories=("privacy", "rudeness"))
 
 
 def test_awkward_texts_get_a_verdict() -> None:
