@@ -108,6 +108,10 @@ def quiet_environment() -> None:
     if "PREFECT_API_URL" not in os.environ and not from_profile:
         os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
-        from cli.prefect_server import connection
+        from cli.prefect_server import connection, password
 
-        os.environ.update(connection(home))
+        if known := connection(home):
+            os.environ.update(known)
+        elif "prefect" not in sys.modules:  # the server that a run starts for itself asks everybody else for this
+            own = os.environ.setdefault("PREFECT_SERVER_API_AUTH_STRING", password())
+            os.environ.setdefault("PREFECT_API_AUTH_STRING", own)

@@ -51,7 +51,7 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     port = port or _free_port()
     api = f"http://127.0.0.1:{port}/api"
-    secret = f"provender:{secrets.token_urlsafe(18)}"
+    secret = password()
     environment = {
         **os.environ,
         "PREFECT_HOME": str(home / "prefect"),
@@ -110,6 +110,11 @@ def stop(home: Path) -> bool:
         member.kill()
     state_file(home).unlink(missing_ok=True)
     return True
+
+
+def password() -> str:
+    """A new one, as Prefect takes it: ``user:secret``."""
+    return f"provender:{secrets.token_urlsafe(18)}"
 
 
 def _note(path: Path, text: str) -> None:
