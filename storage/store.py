@@ -23,6 +23,7 @@ from storage.objects import Disk, probe
 from storage.verify import Finding, verify
 
 _PREFIX = re.compile(r"([a-z][a-z0-9-]{0,31})@([0-9a-f]{6,16})")
+_SHORT = re.compile(r"[a-z][a-z0-9-]{0,31}@[0-9a-f]{1,5}")
 _AT_VERSION = re.compile(r"(.+)@v([1-9][0-9]{0,7})")
 
 
@@ -89,6 +90,10 @@ class Store:
                     f"store {self.disk.place} has no dataset {text}; `provender ls` lists every version"
                 )
             return found[0]
+        if _SHORT.fullmatch(text):
+            raise BadName(
+                f"{text} has too few digits: give at least 6 of its ref; `provender ls --all` lists every version"
+            )
         return tags.newest(self.disk, text).ref
 
     def versions(self) -> Iterator[Manifest]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.store_read import looked_at
-from schemas.errors import MissingDataset
+from schemas.errors import BadName, MissingDataset
 from storage.recipes import recorded_recipe
 from storage.store import Store
 from tests.seeded import Seeded, seeded
@@ -63,3 +63,10 @@ def test_a_terminal_without_unicode_gets_an_answer_not_a_traceback(world: Seeded
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("support-bot@v2")
     assert "Traceback" not in done.stderr
+
+
+def test_a_ref_is_found_by_its_beginning_and_a_beginning_too_short_says_so(world: Seeded) -> None:
+    whole = world.strict["clear"]
+    assert world.store.resolve(str(whole)[:-8]) == whole
+    with pytest.raises(BadName, match="too few digits: give at least 6"):
+        world.store.resolve(f"{whole.stage}@{whole.fingerprint[:4]}")
