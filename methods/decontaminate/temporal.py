@@ -50,7 +50,16 @@ class Temporal(DecontaminateMethod):
     def judge(
         self, pool: pl.DataFrame, benchmarks: Mapping[str, pl.DataFrame], *, using: Using, rng: np.random.Generator
     ) -> pl.DataFrame:
-        """See `DecontaminateMethod`; raises ``UsageError`` for a benchmark whose release is not known."""
+        """See `DecontaminateMethod`; raises ``UsageError`` for a benchmark whose release is not known, and for names in
+        ``released`` and ``cutoffs`` that nothing here has.
+        """
+        if odd := sorted(set(self.released) - set(benchmarks)):
+            raise UsageError(
+                f"released: {odd[0]!r} is not looked for; benchmarks here are {', '.join(sorted(benchmarks))}"
+            )
+        if pool.height and (odd := sorted(set(self.cutoffs) - set(pool["source"]))):
+            there = ", ".join(sorted(map(str, pool["source"].unique())))
+            raise UsageError(f"cutoffs: no example is of source {odd[0]!r}; the pool's sources are {there}")
         first, name = min((self._release(name, items), name) for name, items in benchmarks.items())
         reason: list[str | None] = []
         evidence: list[str] = []

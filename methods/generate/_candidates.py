@@ -13,7 +13,7 @@ from backends.protocols import LLM, Request
 from methods.answers import same_final_answer
 from methods.generate._account import Account
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Group, given_of, groups_of
+from methods.generate._pool import Group, given_of, groups_of, need_field
 from methods.keyed import drawn_seed
 from methods.needs import needed
 from methods.rewriting import refusal_of
@@ -90,10 +90,16 @@ class FromCandidates(GenerateMethod):
         return Expected(calls, round(calls * (words * TOKENS_PER_WORD + self.draw.max_tokens)))
 
     def generate(self, seeds: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> Generated:
-        """What was chosen; every candidate that was not is refused with the reason."""
+        """What was chosen; every candidate that was not is refused with the reason.
+
+        Raises ``EmptyStage`` where no example is usable, ``UsageError`` where none has a field that is named.
+        """
         account = Account()
         seed = drawn_seed(rng) % 2**31
-        groups = groups_of(given_of(seeds, account, self.name, answered=self.candidates == "given"))
+        given = given_of(seeds, account, self.name, answered=self.candidates == "given")
+        for option, name in self.fields_named().items():
+            need_field(given, option, name)
+        groups = groups_of(given)
         self.begin(using)
         for done, part in blocks(groups):
             questions = [Question(group) for group in part]
@@ -103,6 +109,10 @@ class FromCandidates(GenerateMethod):
             using.progress(done, len(groups), note)
         self.finish(account)
         return account.settled(seeds["id"], {"questions": len(groups), **self.notes(account)}, self.name)
+
+    def fields_named(self) -> dict[str, str | None]:
+        """The fields of source rows that these settings name, by setting; one that no row has is refused at once."""
+        return {"reference": self.reference}
 
     def begin(self, using: Using) -> None:
         """Whatever must be settled before anything is asked."""

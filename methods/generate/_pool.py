@@ -11,7 +11,7 @@ from backends.protocols import Turn
 from methods.conversation import as_turns
 from methods.generate._account import Account
 from methods.generate._ledger import Pedigree
-from schemas.errors import EmptyStage
+from schemas.errors import EmptyStage, UsageError
 from schemas.identity import canonical_json
 
 
@@ -93,6 +93,16 @@ def given_of(seeds: pl.DataFrame, account: Account, what: str, *, answered: bool
         why = ", ".join(f"{name} {count}" for name, count in account.reasons().items()) or "the pool is empty"
         raise EmptyStage(f"{what} finds nothing to work on among {seeds.height} seed examples ({why})")
     return found
+
+
+def need_field(given: Sequence[Given], option: str, name: str | None) -> None:
+    """``UsageError``, before anything is asked, where no example's source row says anything in the field of an option."""
+    if name and not any((one.field(name) or "").strip() for one in given):
+        there = sorted({field for one in given for field in one.fields if not field.startswith("_")})
+        raise UsageError(
+            f"{option}: none of {len(given)} examples has a field {name!r}; "
+            f"their source rows have {', '.join(there[:20]) or 'no other field'}"
+        )
 
 
 def groups_of(given: Sequence[Given]) -> list[Group]:

@@ -42,6 +42,10 @@ class LeTI(FromCandidates):
     test_seconds: float = Field(5.0, gt=0, le=600, description="wall time of one program with its tests")
     test_memory_mib: int = Field(512, ge=64, description="memory of one program with its tests")
 
+    def fields_named(self) -> dict[str, str | None]:
+        """See `FromCandidates`: without tests nothing can be run, so nothing is sampled."""
+        return {**super().fields_named(), "tests": self.tests}
+
     def check(self, question: Question, account: Account) -> None:
         """Wrong programs stay: they are learned as such."""
 

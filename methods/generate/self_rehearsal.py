@@ -15,7 +15,7 @@ from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._judging import judged, matched
 from methods.generate._ledger import Pedigree
-from methods.generate._pool import Given, given_of
+from methods.generate._pool import Given, given_of, need_field
 from methods.keyed import drawn_seed
 from methods.needs import needed
 from methods.projection import answered
@@ -80,10 +80,11 @@ class SelfRehearsal(Prompted, GenerateMethod):
         return Expected(rows * (tries + judged), round(rows * (tries * 2 * each + judged * verdict)))
 
     def generate(self, seeds: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> Generated:
-        """Exactly one example per usable seed, in order of ids."""
+        """Exactly one example per usable seed, in order of ids. ``UsageError`` where none has the tests that are named."""
         account = Account()
         seed = drawn_seed(rng) % 2**31
         given = given_of(seeds, account, self.name)
+        need_field(given, "tests", self.tests)
         sources: Counter[str] = Counter()
         for done, part in blocks(given):
             for one, made in zip(part, self._rewritten(part, seed, using), strict=True):

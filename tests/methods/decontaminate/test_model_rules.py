@@ -212,6 +212,10 @@ def test_a_source_may_have_a_cut_off_and_a_pack_its_own_dates():
     assert (reasons(said, pool), said["score"].to_list()) == ([None], [-1])
     with pytest.raises(UsageError, match=r"released: \{quiz: 2024-01-31\}"):
         Temporal().judge(pool, {"quiz": items.drop("released")}, using=NOTHING, rng=rng())
+    with pytest.raises(UsageError, match="released: 'quizz' is not looked for; benchmarks here are quiz"):
+        Temporal(released={"quizz": date(2024, 1, 1)}).judge(pool, {"quiz": items}, using=NOTHING, rng=rng())
+    with pytest.raises(UsageError, match="cutoffs: no example is of source 'typo'; the pool's sources are"):
+        Temporal(cutoffs={"typo": date(2024, 1, 1)}).judge(pool, {"quiz": items}, using=NOTHING, rng=rng())
 
 
 @pytest.mark.parametrize("value", [True, None, [], "12 May", 1e300, "9999-99-99", float("nan")])

@@ -15,6 +15,7 @@ from methods.generate.critique import Critique
 from methods.generate.divpo import Divpo
 from methods.generate.evol_instruct import EvolInstruct
 from methods.generate.grape import Grape
+from methods.generate.leti import LeTI
 from methods.generate.rationales import Rationales
 from methods.generate.reflection import Reflection
 from methods.generate.rejection_sampling import RejectionSampling
@@ -22,7 +23,7 @@ from methods.generate.response_tuning import ResponseTuning
 from methods.generate.self_rehearsal import SelfRehearsal
 from methods.generate.spin import Spin
 from methods.prompt_files import shipped
-from schemas.errors import EmptyStage
+from schemas.errors import EmptyStage, UsageError
 from schemas.examples import CREATED, REFUSED, conform
 from schemas.identity import canonical_json, digest16
 from schemas.method import GenerateMethod, Using
@@ -162,6 +163,29 @@ def test_hostile_examples_are_worked_on_like_others(method: GenerateMethod):
 def test_a_pool_without_anything_to_work_on_is_an_error_that_says_so(method: GenerateMethod):
     with pytest.raises(EmptyStage, match="nothing to work on among 1 seed examples"):
         ask(method, pool_of([("assistant", "I speak first.")]))
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        (BestOfN(reference="truth"), "reference"),
+        (Critique(reference="truth"), "reference"),
+        (RejectionSampling(reference="truth"), "reference"),
+        (Divpo(reward="reference", reference="truth"), "reference"),
+        (LeTI(tests="truth"), "tests"),
+        (SelfRehearsal(check="tests", tests="truth"), "tests"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_field_that_no_row_has_is_refused_before_anything_is_asked(method: GenerateMethod, option: str):
+    pool = pool_of(("What is 2+2?", "4"), ("What is 3+3?", "6")).with_columns(
+        extra=pl.Series(['{"answer_key":"4","_shape":{"kind":"alpaca"}}', '{"truth":" "}'])
+    )
+    model = AnswersBy(lambda _: "never")
+    told = f"{option}: none of 2 examples has a field 'truth'; their source rows have answer_key, truth"
+    with pytest.raises(UsageError, match=told):
+        method.generate(pool, using=Using(_llm=model, _student=model, _judge=model), rng=rng())
+    assert model.asked == []
 
 
 @each
