@@ -139,7 +139,7 @@ def pilot_of(step: Step, method: Any, bench: Bench, calls: int, made_of: Mapping
     homes = _stand_in(store, step.inputs[0][1], made_of)
     if not homes:
         return None
-    pool = _places(store, homes)
+    pool = places_of(store, homes)
     on = " + ".join(str(ref) for ref in homes)
     watched = _Watched(calls)
     reported: list[tuple[int, int]] = []
@@ -150,7 +150,7 @@ def pilot_of(step: Step, method: Any, bench: Bench, calls: int, made_of: Mapping
     )
     searches = step.stage == "generate" and isinstance(getattr(method, "examples", None), int)
     asked = pool if searches else _sample(pool, _rows_for(method, pool.height, calls), bench.rng_seed)
-    rows = pl.concat([_taken(store, ref, asked.filter(of=n)["at"]) for n, ref in enumerate(homes)])
+    rows = pl.concat([taken(store, ref, asked.filter(of=n)["at"]) for n, ref in enumerate(homes)])
     complete, note = True, ""
     try:
         _run(step, method, rows, tools, bench, store, made_of)
@@ -243,13 +243,14 @@ def _rows_for(method: Any, of_rows: int, calls: int) -> int:
     return max(2, int(calls / each))
 
 
-def _places(store: Store, homes: Sequence[DatasetRef]) -> pl.DataFrame:
+def places_of(store: Store, homes: Sequence[DatasetRef]) -> pl.DataFrame:
     """Each example once: its ``id``, ``of`` which version, and ``at`` which place of it. Texts are read of a sample only."""
     ids = [store.pool(ref, ["id"]).with_row_index("at").with_columns(of=pl.lit(n)) for n, ref in enumerate(homes)]
     return pl.concat(ids).unique("id", keep="first", maintain_order=True)
 
 
-def _taken(store: Store, ref: DatasetRef, at: pl.Series) -> pl.DataFrame:
+def taken(store: Store, ref: DatasetRef, at: pl.Series) -> pl.DataFrame:
+    """EXAMPLES at these places of a version."""
     return store.take(ref, store.positions(ref)[at])
 
 

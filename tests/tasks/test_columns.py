@@ -20,8 +20,8 @@ from schemas.errors import InvariantViolation, RecipeError
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Recipe, load_recipe
 from storage.store import Store
+from tasks import pilot, settle
 from tasks import rank as ranking_step
-from tasks import settle
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, bench_of, open_store
 from tasks.columns import tokens_in
@@ -259,3 +259,18 @@ def test_a_mixture_of_a_mixture_has_as_many_examples_as_were_asked_for(tmp_path:
     assert made.counts.rows_out == wanted == sum(made.summary["take"].values())
     assert made.summary["composition"][0]["rows"] == wanted
     assert open_store(bench).verify(twice) == []
+
+
+def test_a_pilot_knows_each_example_of_several_versions_once_and_takes_its_text_from_where_it_lies(
+    watched: tuple[Watched, Bench, DatasetRef],
+) -> None:
+    store, bench, pool = watched
+    kept = filter_examples(pool, method(AnyFilter, {"method": "pii"}), bench)
+    homes, plain = [kept, pool], open_store(bench)
+    whole = pl.concat([plain.pool(ref) for ref in homes]).unique("id", keep="first", maintain_order=True)
+    places = pilot.places_of(store, homes)
+    assert places["id"].to_list() == whole["id"].to_list()
+    assert whole.height > ROWS  # masked examples and their originals
+    rows = pl.concat([pilot.taken(store, ref, places.filter(of=n)["at"]) for n, ref in enumerate(homes)])
+    assert rows.equals(whole)
+    assert not any("messages" in columns for columns in store.whole)
