@@ -15,8 +15,8 @@ from storage.seek import Reader, role_part
 from storage.views import View
 from storage.words import method_tag, preview, short
 
-#: Rows shown for each reason.
-SHOWN = 8
+#: Rows shown for each reason; each costs the reading of a row group.
+SHOWN = 5
 NOT_USED = "it was read, not used"
 NOT_THERE = "not among the examples of its sources and generators"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.lineage import DatasetRef, Rule, Step
-from storage.absent import NOT_THERE, NOT_USED
+from storage.absent import NOT_THERE, NOT_USED, SHOWN
 from storage.diff import Diff, diff
 from storage.layout import EDIT, QUARANTINE, REJECT
 from storage.remembered import arrays
@@ -99,7 +99,7 @@ def _is_what_ids_say(store: Store, found: Diff, before: DatasetRef, after: Datas
     assert _told(found.why_added) == _reasons(store, came - paired[1], before)
     for why, some, held in ((found.why_removed, gone, old), (found.why_added, came, new)):
         shown = [bytes.fromhex(row.id) for one in why for row in one.some]
-        assert len(shown) == len(set(shown)) == sum(min(8, one.rows) for one in why)
+        assert len(shown) == len(set(shown)) == sum(min(SHOWN, one.rows) for one in why)
         assert set(shown) <= some & held
 
 
