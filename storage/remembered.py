@@ -61,6 +61,11 @@ class Memory:
         with self._lock:
             return self._values[key][1] if key in self._values else None
 
+    def keys(self) -> list[tuple[Any, ...]]:
+        """What is kept, oldest first."""
+        with self._lock:
+            return list(self._values)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

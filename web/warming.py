@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 
 from jinja2 import Environment
 
@@ -16,7 +16,7 @@ from storage.find import scope_of
 from storage.neighbors import vectors_of
 from storage.query import query
 from storage.rows import rows
-from storage.seek import Reader, role_part
+from storage.seek import Reader, legible, role_part
 from storage.show import show
 from storage.store import Store
 
@@ -24,6 +24,18 @@ from storage.store import Store
 WARMED = 8
 
 
+def _legible(works: Callable[..., Iterator[Callable[[], object]]]) -> Callable[..., Iterator[Callable[[], object]]]:
+    """Of a version that cannot be described there is no more to read; its page says why."""
+
+    @wraps(works)
+    def as_far(*given: object) -> Iterator[Callable[[], object]]:
+        with suppress(ProvenderError, OSError):
+            yield from works(*given)
+
+    return as_far
+
+
+@_legible
 def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], object]]:
     """One reading after the other, what is asked first before the rest, each short; each may fail on its own.
 
@@ -45,20 +57,10 @@ def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], 
         yield partial(columns_of, reader, ref)
 
 
-def _legible(works: Callable[..., Iterator[Callable[[], object]]]) -> Callable[..., Iterator[Callable[[], object]]]:
-    """Of a version that cannot be described there is no more to read; its page says why."""
-
-    def as_far(*given: object) -> Iterator[Callable[[], object]]:
-        with suppress(ProvenderError, OSError):
-            yield from works(*given)
-
-    return as_far
-
-
 @_legible
 def _figures(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
     for manifest in reader.store.upstream(ref):
-        yield partial(figures.histograms, reader, manifest)
+        yield partial(_of_step, figures.histograms, reader, manifest)
     yield partial(show, reader.store, ref)
 
 
@@ -67,15 +69,15 @@ def _questions(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]
     yield partial(columns_of, reader, ref)
     yield from _drops(reader, reader.store.upstream(ref))
     yield partial(rows, reader.store, ref, fate="dropped", order="margin", limit=1)
-    yield partial(vectors_of, reader, ref)
-    yield partial(places, reader, ref)
+    yield partial(_of_step, _vectors, reader, reader.manifest(ref))
+    yield partial(_of_step, _members, reader, reader.manifest(ref))
 
 
 def _drops(reader: Reader, manifests: list[Manifest]) -> Iterator[Callable[[], object]]:
     for manifest in manifests:
         for role, _ in manifest.step.inputs:
             if role_part(manifest, role):
-                yield partial(fallen, reader, manifest, role)
+                yield partial(_of_step, fallen, reader, manifest, role)
 
 
 @_legible
@@ -92,9 +94,23 @@ def _comparison(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object
     for before in older[-1:]:
         yield from _figures(reader, before)
         yield from _drops(reader, reader.store.upstream(before))
-        yield partial(places, reader, before)
+        yield partial(_of_step, _members, reader, reader.manifest(before))
         yield partial(_shared, reader, before, ref)
 
 
+def _members(reader: Reader, manifest: Manifest) -> object:
+    return places(reader, manifest.ref)
+
+
+def _vectors(reader: Reader, manifest: Manifest) -> object:
+    return vectors_of(reader, manifest.ref)
+
+
+def _of_step(what: Callable[..., object], reader: Reader, manifest: Manifest, *more: str) -> object:
+    with legible(str(manifest.ref)):
+        return what(reader, manifest, *more)
+
+
 def _shared(reader: Reader, before: DatasetRef, after: DatasetRef) -> object:
-    return codes_of(reader, scope_of(reader, before), scope_of(reader, after))
+    with legible(f"ids of {before} and {after}"):
+        return codes_of(reader, scope_of(reader, before), scope_of(reader, after))
