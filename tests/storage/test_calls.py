@@ -238,10 +238,7 @@ def test_log_probabilities_are_cached_bit_by_bit(cache: CallCache) -> None:
 
 def test_a_scoring_is_kept_under_the_name_that_the_models_replies_carry(cache: CallCache) -> None:
     class OfAFolder(Counting):
-        name = "sprout"
-
-        def identity(self) -> dict[str, Any]:
-            return {"backend": "transformers", "weights": "ab" * 32}
+        name = "sprout"  # its identity says "counting"
 
     llm = CachedLLM(OfAFolder(), cache)
     llm.logprobs([ScoreRequest("x")])
