@@ -11,6 +11,9 @@ from cli.groups import with_default
 
 benchmarks = typer.Typer(cls=with_default("list"), help="The benchmark packs: list, add, build, remove.")
 
+#: What `min_words` of the decontamination methods is at least.
+FEW_WORDS = 5
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -89,7 +92,20 @@ def _about(name: str | None, title: str, license_: str, column: list[str], relea
 
 def _tell(made: tuple[str, Any], folder: Path, as_json: bool) -> None:
     name, info = made
+    path = folder / f"{name}.parquet"
+    short = _short_items(path)
     if as_json:
-        out_json({"name": name, "path": str(folder / f"{name}.parquet"), **info.model_dump(mode="json")})
-    else:
-        out(f"{name}: version {info.version}, {info.items:,} items, {folder / f'{name}.parquet'}")
+        out_json({"name": name, "path": str(path), **info.model_dump(mode="json"), "short_items": short})
+        return
+    told = f"; {short:,} of fewer than {FEW_WORDS} words, which no rule on words looks for" if short else ""
+    out(f"{name}: version {info.version}, {info.items:,} items, {path}{told}")
+
+
+def _short_items(pack: Path) -> int:
+    """Items whose prompt has so few words that it stands everywhere, or none at all."""
+    import polars as pl
+
+    from methods.ngrams import word_stream
+
+    prompts = pl.read_parquet(pack, columns=["prompt"])["prompt"].fill_null("")
+    return int((word_stream(prompts).lengths < FEW_WORDS).sum())
