@@ -373,7 +373,10 @@ def _rebased(text: str, folder: Path) -> str:
 def mistakes_of(error: ValidationError, line_of: Mapping[str, int] | None = None) -> list[str]:
     """Each mistake of a validation as ``line 12, filter.0.clear.k: what is wrong``."""
     found: list[str] = []
+    places = [detail["loc"] for detail in error.errors()]
     for detail in error.errors():
+        if detail["type"] == "too_short" and any(place[:-1][: len(detail["loc"])] == detail["loc"] for place in places):
+            continue  # short of items that are wrong themselves, and told of
         path = ".".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         if not path:

@@ -42,15 +42,24 @@ filter:
   - {method: heuristics, no_such_field: 3}
   - {method: cleer}
 select: {method: top, keep_examples: 0}
+decontaminate: {benchmarks: [gsm8k], by: {method: ngram-coverage, any_n: 4}}
 """
     with pytest.raises(RecipeError) as caught:
         load_recipe(written(tmp_path, text))
     told = "\n".join(caught.value.mistakes)
+    assert "any_n (4) drops on one n-gram" in told
+    assert "at least 1 item" not in told, "a list is not called too short of items that are wrong themselves"
     assert "filter.0.heuristics.no_such_field" in told
     assert "line 5" in told
     assert "'cleer' found using 'method' does not match any of the expected tags" in told
     assert "'clear'" in told, "the choices are listed"
     assert "keep_examples: Input should be greater than 0" in told
+
+
+def test_a_list_that_is_really_too_short_is_named(tmp_path: Path) -> None:
+    text = "name: demo\nsources: {rows: data.jsonl}\ndecontaminate: {benchmarks: [gsm8k], by: []}\n"
+    with pytest.raises(RecipeError, match="decontaminate.by: .* at least 1 item"):
+        load_recipe(written(tmp_path, text))
 
 
 def test_cross_references_are_checked_together(tmp_path: Path) -> None:
