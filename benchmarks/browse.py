@@ -31,11 +31,14 @@ from storage.store import Store
 AIM = 300
 
 
-def measure_pages(folder: Path, asked: Mapping[str, Sequence[str]], say: Callable[[str], None]) -> dict[str, Any]:
-    """Visits per page: first ones to fresh servers, then new and repeated ones to one server."""
+def measure_pages(
+    folder: Path, asked: Mapping[str, Sequence[str]], say: Callable[[str], None], wait_seconds: float = 0.0
+) -> dict[str, Any]:
+    """Visits per page: first ones to fresh servers, so long after they stand; then new and repeated ones to one server."""
     found: dict[str, dict[str, list[Visit]]] = {name: {"first": [], "new": [], "again": []} for name in asked}
     for name, addresses in asked.items():
         with Serving(folder) as server:
+            time.sleep(wait_seconds)
             found[name]["first"].append(server.visit(addresses[0]))
         say(f"{name:<40} first visit {found[name]['first'][0].whole:7.0f} ms")
     with Serving(folder) as server:
@@ -124,6 +127,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=12, help="different rows of a page that shows one row")
     parser.add_argument("--only", nargs="*", help="pages whose name holds one of these; also: trace, graph2000")
     parser.add_argument("--store", type=Path, help="keep the store here, and use it if it is there")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds a fresh server stands before its first visit")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     say = (lambda _line: None) if asked.json else (lambda line: print(line, flush=True))
@@ -143,7 +147,7 @@ def main() -> None:
         if asked.only is not None:
             chosen = {name: urls for name, urls in chosen.items() if any(one in name for one in asked.only)}
         if chosen:
-            found |= measure_pages(folder, chosen, say)
+            found |= measure_pages(folder, chosen, say, asked.wait)
         if asked.only is None or "trace" in asked.only:
             found["trace"] = measure_trace(folder, tag, asked.times)
         if asked.only is None or "graph2000" in asked.only:

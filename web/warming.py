@@ -43,13 +43,12 @@ def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], 
     """
     reader = Reader(store)
     newest = [tag.ref for tag in sorted(store.tags(), key=lambda tag: tag.created_at, reverse=True)[:WARMED]]
-    for ref in newest[:1]:
-        yield partial(query, store, ref, "select count(*) from members")
-        yield from _figures(reader, ref)
-        yield partial(rows, store, ref, limit=1)
     for name in templates.list_templates(extensions=("html", "jinja")):
         yield partial(templates.get_template, name)
     for ref in newest[:1]:
+        yield from _figures(reader, ref)
+        yield partial(rows, store, ref, limit=1)
+        yield partial(query, store, ref, "select count(*) from members")
         yield from _questions(reader, ref)
         yield from _comparison(reader, ref)
     for ref in dict.fromkeys(newest[1:]):
