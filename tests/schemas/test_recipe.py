@@ -58,7 +58,7 @@ decontaminate: {benchmarks: [gsm8k], by: {method: ngram-coverage, any_n: 4}}
 
 def test_a_list_that_is_really_too_short_is_named(tmp_path: Path) -> None:
     text = "name: demo\nsources: {rows: data.jsonl}\ndecontaminate: {benchmarks: [gsm8k], by: []}\n"
-    with pytest.raises(RecipeError, match="decontaminate.by: .* at least 1 item"):
+    with pytest.raises(RecipeError, match=r"decontaminate\.by: .* at least 1 item"):
         load_recipe(written(tmp_path, text))
 
 
