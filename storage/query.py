@@ -119,8 +119,8 @@ def _chosen_first(
     seen = names & frozenset(EXAMPLES_VIEW) | {"position"}
     views = views_of(store, manifest, seen)
     columns = ", ".join(name for name in EXAMPLES_VIEW if name in seen)
-    _shown(connection, {"examples": f"SELECT {columns} FROM ({views['examples']})"})
     try:
+        _shown(connection, {"examples": f"SELECT {columns} FROM ({views['examples']})"})
         result = connection.execute(sql)
         at = [column[0] for column in result.description or ()].index("position")
         positions = list(dict.fromkeys(row[at] for row in result.fetchmany(most)))

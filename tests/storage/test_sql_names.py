@@ -125,6 +125,13 @@ def test_every_function_of_duckdb_that_changes_its_answer_is_known() -> None:
     assert {row[0] for row in found.fetchall()} <= NOT_TWICE
 
 
+def test_a_version_without_examples_has_an_empty_table(world: Seeded) -> None:
+    model = world.steps["finetune"]
+    assert query(world.store, model, "select * from examples").rows == ()
+    with pytest.raises(UsageError, match="source"):
+        query(world.store, model, "select * from examples where source = 'x'")
+
+
 def test_a_mistake_beside_a_star_is_told_with_all_columns(world: Seeded) -> None:
     with pytest.raises(UsageError, match="content_hash"):
         query(world.store, "support-bot", "select * from examples where content_hsh = 'x'")
