@@ -37,6 +37,11 @@ class LazyLLM:
         """The config's identity."""
         return self.config.identity()
 
+    @property
+    def name(self) -> str:
+        """What its replies call the model, where the config knows; empty where only the engine or the identity does."""
+        return str(getattr(getattr(self, "config", None), "called", ""))
+
     def generate(self, requests: Sequence[Request], *, meter: Meter | None = None) -> list[Reply]:
         """Open, then ask; the meter goes through to the engine."""
         engine: Any = self._engine()

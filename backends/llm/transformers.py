@@ -49,6 +49,11 @@ class Transformers(BackendConfig):
         adapter = {"adapter": folder_digest(self.adapter)} if self.adapter else {}
         return {**super().identity(), **resolve(self.model).identity(), **adapter}
 
+    @property
+    def called(self) -> str:
+        """What people call the model: of a folder the identity holds a digest alone."""
+        return resolve(self.model).name + (f"+{self.adapter.name}" if self.adapter else "")
+
     def open(self) -> "TransformersEngine":
         """Load the model. ``MissingExtra`` without torch and transformers, ``BackendError`` if the weights do not load."""
         for package in ("torch", "transformers"):
@@ -71,7 +76,7 @@ class TransformersEngine:
         call_home_off()
         self.config = config
         self._identity = config.identity()
-        self._name = resolve(config.model).name + (f"+{config.adapter.name}" if config.adapter else "")
+        self._name = config.called
         self.model, tokenizer = load_model(config)
         self._tokens = ChatTokens(tokenizer, chat_template=config.chat_template)
         self._context = _context(self.model, tokenizer, config.max_context_tokens)
@@ -86,7 +91,7 @@ class TransformersEngine:
 
     @property
     def name(self) -> str:
-        """What its replies call the model; of a folder the identity holds a digest alone."""
+        """What its replies call the model."""
         return self._name
 
     def generate(self, requests: Sequence[Request], meter: Meter | None = None) -> list[Reply]:
