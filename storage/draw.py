@@ -71,15 +71,29 @@ def funnel_bar(row: FunnelRow, most: int, width: float = 300, height: float = 14
     return svg(max(width, at), height, f"{row.step.stage} {row.step.method}", *parts, class_="bar-row")
 
 
-def share_bar(fraction: float | None, asked: float | None = None, width: float = 160, height: float = 10) -> Markup:
-    """A share of the whole; a tick shows what was asked for."""
+def share_bar(
+    fraction: float | None,
+    asked: float | None = None,
+    interval: tuple[float, float] | None = None,
+    width: float = 160,
+    height: float = 10,
+) -> Markup:
+    """A share of the whole; a tick shows what was asked for, a whisker with ends its interval of 95 %."""
     parts = [tag("rect", class_="track", x=0, y=0, width=width, height=height)]
+    label = "share"
     if fraction is not None:
         parts.append(tag("rect", class_="bar kept", x=0, y=0, width=max(width * min(fraction, 1), 1), height=height))
     if asked is not None:
         x = width * min(asked, 1)
         parts.append(tag("line", tag("title", f"asked {asked:.1%}"), class_="tick", x1=x, x2=x, y1=-2, y2=height + 2))
-    return svg(width, height, "share", *parts, class_="bar-row")
+    if interval is not None:
+        says = f"95 % interval of the weight: {interval[0]:.1%} to {interval[1]:.1%}"
+        label = f"share; {says}"
+        low, high = (width * min(max(bound, 0.0), 1.0) for bound in interval)
+        y, cap = height / 2, height / 4
+        d = f"M{low:.2f} {y - cap:g}V{y + cap:g}M{low:.2f} {y:g}H{high:.2f}M{high:.2f} {y - cap:g}V{y + cap:g}"
+        parts += [tag("path", class_="bounds under", d=d), tag("path", tag("title", says), class_="bounds", d=d)]
+    return svg(width, height, label, *parts, class_="bar-row")
 
 
 def histogram(

@@ -4,6 +4,7 @@ Versions are immutable, so each figure is worked out once per process and rememb
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -288,6 +289,8 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
         weights: Any = manifest.summary.get("weights") or {}
         take: Any = manifest.summary.get("take") or {}
         available: Any = manifest.summary.get("available") or {}
+        notes: Any = manifest.summary.get("notes")
+        intervals: Any = notes.get("intervals") if isinstance(notes, Mapping) else None
         out = manifest.counts.rows_out
         distinct = _sources_of_distinct(reader, places(reader, manifest.ref))
         return tuple(
@@ -295,6 +298,7 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
                 ref=str(manifest.ref),
                 pool=pool,
                 weight_fraction=float(weights[pool]) if pool in weights else None,
+                weight_interval=_interval(intervals.get(pool)) if isinstance(intervals, Mapping) else None,
                 available=int(available.get(pool, distinct.get(pool, 0))),
                 examples=distinct.get(pool, 0),
                 rows=int(take[pool]) if pool in take else None,
@@ -304,6 +308,16 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
         )
 
     return remembered(reader, manifest, "mixture", work) if manifest.ref.stage == "mix" else ()
+
+
+def _interval(found: Any) -> tuple[float, float] | None:
+    """Two finite numbers in order; what is anything else is no interval, and none is drawn."""
+    if not isinstance(found, list | tuple) or len(found) != 2:
+        return None
+    low, high = found
+    if not all(isinstance(bound, int | float) and isfinite(bound) for bound in found) or low > high:
+        return None
+    return float(low), float(high)
 
 
 def _sources_of_distinct(reader: Reader, where: Places) -> dict[str, int]:

@@ -9,6 +9,7 @@ from schemas.errors import StoreError
 from schemas.lineage import Manifest
 from storage import figures
 from storage.seek import Reader, legible
+from storage.simplex import Simplex, simplex_of
 from storage.store import Store
 from storage.training import training_of
 from storage.views import Damage, Metric, MixtureRow, View
@@ -52,6 +53,7 @@ class Mixture(View):
     tables: tuple[Table, ...]  # proxy runs and whatever else the method left
     points: tuple[Point, ...]  # predicted and measured, where a table has both
     metrics: tuple[Metric, ...]  # what trainings on it measured
+    simplex: Simplex | None = None  # proxy runs and named mixtures, for exactly three sources
 
 
 class Mixtures(View):
@@ -102,6 +104,7 @@ def _mixture(reader: Reader, manifest: Manifest, names: Mapping[str, Sequence[st
         metrics=tuple(
             metric for m in below if m.ref.stage in ("finetune", "evaluate") for metric in training_of(m).metrics
         ),
+        simplex=simplex_of(reader, manifest, method_tag(manifest)),
     )
 
 

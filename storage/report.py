@@ -12,14 +12,17 @@ from schemas.errors import StoreError, StoreUnwritable
 from schemas.lineage import DatasetRef
 from storage import draw
 from storage.draw_graph import graph
+from storage.draw_simplex import simplex, told
 from storage.lineage import Lineage, lineage
 from storage.recipes import recipe_yaml
 from storage.samples import Sample, dropped_samples, kept_samples
+from storage.seek import Reader, legible
 from storage.show import show
+from storage.simplex import Simplex, simplex_of
 from storage.store import Store
 from storage.training import telling
 from storage.views import FunnelRow, Metric, ReasonCount, VersionPage, View
-from storage.words import amount, amount_note, number, seconds, size, usd, when
+from storage.words import amount, amount_note, method_tag, number, seconds, size, usd, when
 
 _HERE = Path(__file__).parent
 
@@ -31,6 +34,7 @@ class Report(View):
     kept: tuple[Sample, ...]
     dropped: tuple[Sample, ...]
     graph: Lineage
+    triangles: tuple[Simplex, ...] = ()  # mixtures of three sources that were measured
 
 
 def report_of(store: Store, version: DatasetRef | str) -> Report:
@@ -42,7 +46,22 @@ def report_of(store: Store, version: DatasetRef | str) -> Report:
         dropped = dropped_samples(store, store.upstream(ref))
     except (StoreError, OSError):  # named under the page's damage; the rest of the report stands
         kept, dropped = (), ()
-    return Report(page=page, kept=kept, dropped=dropped, graph=lineage(store, ref, most=60))
+    return Report(
+        page=page, kept=kept, dropped=dropped, graph=lineage(store, ref, most=60), triangles=_triangles(store, ref)
+    )
+
+
+def _triangles(store: Store, ref: DatasetRef) -> tuple[Simplex, ...]:
+    reader = Reader(store)
+    found: list[Simplex] = []
+    for manifest in store.upstream(ref):
+        try:
+            with legible(str(manifest.ref)):
+                one = simplex_of(reader, manifest, method_tag(manifest))
+        except StoreError:  # damaged runs: what is left of the mixture is still told by its bars
+            continue
+        found += [one] if one else []
+    return tuple(found)
 
 
 def write_report(store: Store, version: DatasetRef | str, path: str | Path) -> Path:
@@ -61,6 +80,7 @@ def html(report: Report) -> str:
             kept=report.kept,
             dropped=report.dropped,
             graph=report.graph,
+            triangles=report.triangles,
             title=f"{page.tags[0].name}@v{page.tags[0].number}" if page.tags else page.ref,
             recipe=recipe_yaml(page.recipe),
             style=Markup(style()),  # our own file, no text from a dataset
@@ -96,7 +116,13 @@ def environment(*folders: Path) -> Environment:
             telling,
         )
     }
-    shared: dict[str, Any] = {"draw": draw, "draw_versions": graph, "reason_fate": reason_fate}
+    shared: dict[str, Any] = {
+        "draw": draw,
+        "draw_versions": graph,
+        "draw_simplex": simplex,
+        "told_simplex": told,
+        "reason_fate": reason_fate,
+    }
     made.filters.update(filters)
     made.globals.update(shared)
     return made

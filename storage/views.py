@@ -285,6 +285,7 @@ class MixtureRow(View):
     ref: str
     pool: str
     weight_fraction: float | None  # as the method weighed it
+    weight_interval: tuple[float, float] | None = None  # 95 % of that weight, where the method knows one
     available: int
     examples: int | None  # distinct
     rows: int | None  # with repeats
