@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from storage.draw import svg, tag
 from storage.simplex import Mark, Measured, Simplex
-from storage.words import number
+from storage.words import counted, number
 
 #: Length of a side and place of the top corner, in pixels.
 SIDE, TOP = 260.0, (146.0, 26.0)
@@ -66,7 +66,9 @@ def told(one: Simplex) -> list[str]:
             f"Runs learned from {min(sizes):,} to {max(sizes):,} examples, so a loss is not about shares alone."
         )
     if failed:
-        said.append(f"{failed:,} runs ended without a finite loss (open dots where no seed of a mixture has one).")
+        said.append(
+            f"{counted(failed, 'run')} ended without a finite loss (open dots where no seed of a mixture has one)."
+        )
     if one.more:
         said.append(f"{one.more:,} more mixtures are not drawn.")
     return said + [f"{mark.name.capitalize()}: {_words(mark.shares, one.sources)}." for mark in one.marks]
@@ -147,7 +149,7 @@ def _shape(mark: Mark, x: float, y: float, says: Markup) -> Markup:
         points = f"{x:.2f},{y - 7:.2f} {x + 7:.2f},{y:.2f} {x:.2f},{y + 7:.2f} {x - 7:.2f},{y:.2f}"
         return tag("polygon", says, class_="mark full", points=points)
     if mark.name == "uniform":
-        return tag("circle", says, class_="mark", cx=x, cy=y, r=5.5)
+        return tag("circle", says, class_="mark", cx=x, cy=y, r=9)  # a ring: also around the proposal
     if mark.name == "proportional":
         return tag("rect", says, class_="mark", x=x - 5, y=y - 5, width=10, height=10)
     points = f"{x:.2f},{y - 6:.2f} {x + 6:.2f},{y + 5:.2f} {x - 6:.2f},{y + 5:.2f}"

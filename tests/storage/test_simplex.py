@@ -77,7 +77,7 @@ def test_the_picture_has_each_mixture_where_it_belongs_and_says_all_of_it_in_wor
         "mixtures of code, chat, maths",
         "3 mixtures, 3 proxy runs.",
         "Measured losses 1 to 2 nats, the fuller a dot the lower; least at code 100.0 %, chat 0.0 %, maths 0.0 %.",
-        "1 runs ended without a finite loss",
+        "1 run ended without a finite loss",
         "Proposed: code 50.0 %, chat 25.0 %, maths 25.0 %.",
         "Uniform: code 33.3 %, chat 33.3 %, maths 33.3 %.",
     ):
@@ -208,7 +208,7 @@ def test_a_measured_mixture_of_three_sources_has_its_triangle_and_whiskers_on_th
         assert sum(a.get("class") == "bounds" for tag, a in seen.tags if tag == "path") == 3, "one whisker a source"
         assert page.count('<figure class="simplex">') == 1
         for low, high in stored.values():
-            assert f"{100 * low:.1f} % to {100 * high:.1f} %" in seen.text
+            assert f"{100 * low:.1f} to {100 * high:.1f} %" in seen.text
         assert "Proposed: a " in seen.text
 
 
