@@ -21,7 +21,7 @@ from storage.show import show
 from storage.simplex import Simplex, simplex_of
 from storage.store import Store
 from storage.training import telling
-from storage.views import FunnelRow, Metric, ReasonCount, VersionPage, View
+from storage.views import Damage, FunnelRow, Metric, ReasonCount, VersionPage, View
 from storage.words import amount, amount_note, method_tag, number, seconds, size, usd, when
 
 _HERE = Path(__file__).parent
@@ -46,22 +46,30 @@ def report_of(store: Store, version: DatasetRef | str) -> Report:
         dropped = dropped_samples(store, store.upstream(ref))
     except (StoreError, OSError):  # named under the page's damage; the rest of the report stands
         kept, dropped = (), ()
-    return Report(
-        page=page, kept=kept, dropped=dropped, graph=lineage(store, ref, most=60), triangles=_triangles(store, ref)
-    )
+    triangles, damage = _triangles(store, ref)
+    page = page.model_copy(update={"damage": tuple(dict.fromkeys((*page.damage, *damage)))})
+    return Report(page=page, kept=kept, dropped=dropped, graph=lineage(store, ref, most=60), triangles=triangles)
 
 
-def _triangles(store: Store, ref: DatasetRef) -> tuple[Simplex, ...]:
+def _triangles(store: Store, ref: DatasetRef) -> tuple[tuple[Simplex, ...], list[Damage]]:
+    """The measured mixtures of three sources behind a version, and those whose runs cannot be read."""
     reader = Reader(store)
     found: list[Simplex] = []
-    for manifest in store.upstream(ref):
+    damage: list[Damage] = []
+    try:
+        with legible(str(ref)):
+            steps = store.upstream(ref)
+    except StoreError as error:
+        return (), [Damage(place=str(ref), problem=str(error))]
+    for manifest in steps:
         try:
             with legible(str(manifest.ref)):
                 one = simplex_of(reader, manifest, method_tag(manifest))
-        except StoreError:  # damaged runs: what is left of the mixture is still told by its bars
+        except StoreError as error:
+            damage.append(Damage(place=str(manifest.ref), problem=str(error)))
             continue
         found += [one] if one else []
-    return tuple(found)
+    return tuple(found), damage
 
 
 def write_report(store: Store, version: DatasetRef | str, path: str | Path) -> Path:

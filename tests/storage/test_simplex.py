@@ -212,6 +212,19 @@ def test_a_measured_mixture_of_three_sources_has_its_triangle_and_whiskers_on_th
         assert "Proposed: a " in seen.text
 
 
+def test_runs_that_cannot_be_read_are_named_and_the_rest_of_the_report_stands(tmp_path: Path) -> None:
+    store = mixed(tmp_path, "abc")
+    ref = next(DatasetRef.parse(one.ref) for one in mixtures(store).mixtures if one.method == "log-linear")
+    (part,) = store.paths(ref, "sidecar/runs")
+    part.chmod(0o600)
+    part.write_bytes(b"PAR1 not a table PAR1")
+    report = report_of(Store.open(store.root), ref)
+    assert report.triangles == ()
+    assert [one.place for one in report.page.damage] == [str(ref)]
+    assert "Part of this version cannot be read" in html(report)
+    assert len(report.page.mixture) == 3
+
+
 def test_two_sources_have_no_triangle(tmp_path: Path) -> None:
     made = {one.method: one for one in mixtures(mixed(tmp_path, "ab")).mixtures}
     assert made["log-linear"].simplex is None
