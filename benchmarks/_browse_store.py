@@ -18,7 +18,7 @@ from benchmarks._browse_endings import BATCH, SOURCES, Endings
 from benchmarks._browse_texts import PROMPT, Texts, random_ids
 from schemas.lineage import DatasetRef, Manifest, Rule, Step
 from storage.layout import EDIT, KEEP, QUARANTINE, REJECT
-from storage.reviews import ITEMS_PART, PAIRS_PART
+from storage.packs.reviews import ITEMS_PART, PAIRS_PART
 from storage.runs import RunLog
 from storage.store import Store
 from tasks.figures import Figures

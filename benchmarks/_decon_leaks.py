@@ -21,12 +21,12 @@ from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.llm_judge import LlmJudge
 from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.decontaminate.tf_idf import TfIdf
-from methods.leaks import KINDS, recall_per_kind
-from methods.matching import PairMethod
+from methods.measuring.leaks import KINDS, recall_per_kind
+from methods.texts.matching import PairMethod
 from schemas.errors import BackendError
 from schemas.examples import EXAMPLES, conform, turns
 from schemas.method import Using
-from storage.packs import load_pack, packs
+from storage.packs.shelf import load_pack, packs
 
 WORD_RULES: tuple[PairMethod, ...] = (Exact(), AnyNgram(), NgramCoverage(), IdfOverlap(), TfIdf())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from schemas.examples import EXAMPLES, conform, turns
-from storage.packs import load_pack, packs
+from storage.packs.shelf import load_pack, packs
 
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes" / "data"
 FILES = {

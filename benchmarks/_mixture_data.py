@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from backends.train.sprout_items import is_held_out
-from methods.prompts import question
+from methods.asking.prompts import question
 
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes" / "data"
 

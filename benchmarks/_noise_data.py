@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from backends.protocols import Embedder
-from methods.prompts import question
+from methods.asking.prompts import question
 from schemas.examples import EXAMPLES, conform, turns
 from schemas.identity import digest16
 

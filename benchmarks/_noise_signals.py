@@ -10,13 +10,13 @@ from backends.nli.embedding import EmbeddingNLIEngine
 from backends.protocols import LLM, Embedder, ScoreRequest, Turn
 from backends.train.sprout_judgements import REFLECT_REPLIES
 from benchmarks._noise_data import Row, asked, examples
+from methods.asking.sampling import Draw
 from methods.filter._auto_filter import AutoFilter
 from methods.filter._bsdetector import combined
 from methods.filter._confidence import confidences
 from methods.filter.clear import Clear, LetterReplies
 from methods.filter.heuristics import Heuristics
 from methods.filter.relevance import relevance
-from methods.sampling import Draw
 from schemas.method import Using
 
 BOOTSTRAPS = 1000

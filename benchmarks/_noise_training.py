@@ -14,10 +14,10 @@ from backends.train.sprout_judgements import COMPARE_REASONS, Verdict
 from backends.tune.torch_loop import TorchTuner
 from benchmarks._noise_data import Known, Row, asked, examples
 from benchmarks._noise_signals import Engines, clear_settings, doubts
+from methods.asking.sampling import Draw
 from methods.filter._confidence import confidences
 from methods.filter.clear_correct import ClearCorrect, VerdictReplies
 from methods.filter.relevance import relevance
-from methods.sampling import Draw
 from schemas.identity import fingerprint
 from schemas.method import Using
 from tasks.engines import StoredTuner, opened

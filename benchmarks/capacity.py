@@ -24,7 +24,7 @@ from pathlib import Path
 from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling
 from benchmarks._server import Server
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 
 SLOTS, QUEUE = 64, 64
 SIGMA = 0.6

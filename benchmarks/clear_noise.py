@@ -31,7 +31,7 @@ from benchmarks._noise_data import SHIPPED, Known, Row, alpaca_clean, alpaca_kno
 from benchmarks._noise_signals import Engines, flagged, reliability, reliability_svg, signals, table, timed
 from benchmarks._noise_training import compare, measure, versions
 from methods.stats import bootstrap
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 
 PARTS = ("alpaca", "swaps", "training")
 NEAREST = 10  # with --swap near: the answer comes from one of so many rows with the most similar questions

@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks._throwaway import environment
 from benchmarks._vectors import mixture, peak_gib
-from methods.greedy import facility_location, k_center, nearest_graph
 from methods.parallel import cores
+from methods.points.greedy import facility_location, k_center, nearest_graph
 
 NEIGHBORS = 128
 PEER_ROWS, PEER_KEEP, PLAIN_STEPS = 5_000, 250, 100

@@ -34,10 +34,10 @@ from methods.decontaminate.exact import Exact
 from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.decontaminate.tf_idf import TfIdf
-from methods.matching import PairMethod
 from methods.parallel import cores, in_order
+from methods.texts.matching import PairMethod
 from schemas.method import Using
-from storage.packs import load_pack, packs
+from storage.packs.shelf import load_pack, packs
 
 RULES: dict[str, PairMethod] = {
     "ngram-coverage": NgramCoverage(),

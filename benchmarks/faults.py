@@ -24,7 +24,7 @@ from typing import Any
 from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling
 from benchmarks._server import Server
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 
 ROWS, CONCURRENCY = 400, 20
 LATENCY = [0.05, 0.05]
@@ -153,7 +153,7 @@ def bounded(folder: Path) -> Line:
     path = folder / "calls.sqlite"
     code = (
         "import sys; from pathlib import Path; from backends.llm.openai import OpenAI;"
-        "from backends.protocols import Request, Sampling; from storage.calls import CachedLLM, CallCache;"
+        "from backends.protocols import Request, Sampling; from storage.calls.cached_llm import CachedLLM, CallCache;"
         "from schemas.errors import BudgetExceeded; cache = CallCache(Path(sys.argv[2]));"
         "engine = OpenAI(model='fake', base_url=sys.argv[1], concurrency=20).open();"
         "llm = CachedLLM(engine, cache, cache.budget('run', 'generate', max_tokens=6000));\n"

@@ -23,9 +23,9 @@ from backends.embed.static import Static
 from backends.llm.transformers import Transformers
 from benchmarks._decon_leaks import pool_of
 from methods.filter.toxicity import Toxicity
-from methods.personal import found_in
-from methods.refusals import refusal_phrase
 from methods.stats import wilson
+from methods.texts.personal import found_in
+from methods.texts.refusals import refusal_phrase
 from schemas.errors import BackendError
 from schemas.method import Using
 

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks._throwaway import environment
 from benchmarks._vectors import mixture, peak_gib
 from methods.parallel import cores
+from methods.points.transport import calibrated_gradient, sinkhorn, squared_distances
 from methods.rank.got_d import got_gradient
-from methods.transport import calibrated_gradient, sinkhorn, squared_distances
 
 EPSILON, SUBSAMPLE, SUBSAMPLES = 0.05, 3000, 4
 AGREE, PEER = (20_000, 5_000), (10_000, 5_000)

@@ -23,7 +23,7 @@ from backends.llm.openai import OpenAI
 from backends.llm.scripted import Scripted
 from backends.protocols import Request, Sampling
 from benchmarks._server import Server
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 
 STEP = 2000
 TURN_SECONDS = 240.0

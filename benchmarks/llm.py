@@ -16,7 +16,7 @@ from backends.llm.openai import OpenAI
 from backends.llm.transformers import Transformers
 from backends.protocols import Request, Sampling
 from benchmarks._server import Server
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 
 
 def transformers(quick: bool) -> None:

@@ -34,7 +34,7 @@ from benchmarks._copies import Copies, copies, real_rows
 from benchmarks._dedup_growth import growth
 from benchmarks._throwaway import environment
 from methods.dedup.minhash import MinHash
-from methods.shingles import shingles
+from methods.texts.shingles import shingles
 from schemas.examples import EXAMPLES, conform
 from schemas.method import Using
 

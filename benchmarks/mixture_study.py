@@ -24,7 +24,7 @@ from schemas.errors import Stopped
 from schemas.lineage import DatasetRef
 from schemas.recipe import BackendChoices
 from schemas.sources import SourceSpec
-from storage.stopping import STOP_FILE
+from storage.calls.stopping import STOP_FILE
 from tasks.adhoc import adhoc_bench
 from tasks.bench import Bench, open_store
 from tasks.events import Event, listening

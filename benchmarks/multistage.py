@@ -16,10 +16,10 @@ import numpy as np
 from backends.protocols import Turn
 from backends.tune.torch_loop import TorchTuner
 from benchmarks._mixture_data import SHIPPED, alpaca, columns
-from methods.mixture_findings import student_interval
-from methods.mixture_runs import mean_loss
-from methods.prompts import question
-from methods.text import words
+from methods.asking.prompts import question
+from methods.mixtures.findings import student_interval
+from methods.mixtures.runs import mean_loss
+from methods.texts.words import words
 from methods.training_filter import Plan, filtered_training, word_numbers
 
 LONGEST, TARGET, BATCH = 500, 48, 16

@@ -20,9 +20,9 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks._throwaway import environment
-from methods.acceptance import Decision, RougeStanding, accept_greedily
-from methods.metrics import rouge_tokens
-from methods.text import similarity_tokens
+from methods.texts.acceptance import Decision, RougeStanding, accept_greedily
+from methods.texts.metrics import rouge_tokens
+from methods.texts.words import similarity_tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 0.7

@@ -20,7 +20,7 @@ import polars as pl
 from backends.embed.static import Static
 from backends.llm.transformers import Transformers
 from backends.tune.torch_loop import TorchTuner
-from methods.prompts import question
+from methods.asking.prompts import question
 from methods.rank import AnyRank
 from methods.rank.dsir import Dsir
 from methods.rank.multistage import Multistage

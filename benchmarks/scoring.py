@@ -18,7 +18,7 @@ import polars as pl
 from backends.llm import _teacher_forcing
 from backends.llm.transformers import Transformers
 from backends.protocols import ScoreRequest, Turn
-from methods.prompts import question
+from methods.asking.prompts import question
 
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes" / "data" / "permissive_instructions.jsonl"
 

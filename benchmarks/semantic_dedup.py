@@ -22,7 +22,7 @@ from backends.embed.sentence_transformers import SentenceTransformers
 from backends.embed.static import Static
 from benchmarks._copies import copies, real_rows
 from methods.dedup._cosines import Homes, Vectors, any_earlier, cosine, first_come
-from methods.kmeans import kmeans
+from methods.points.kmeans import kmeans
 
 BLOCK = 1024
 

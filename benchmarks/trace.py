@@ -28,12 +28,12 @@ sys.path.insert(0, str(ROOT))
 
 from schemas.examples import EXAMPLES, MESSAGES  # noqa: E402
 from schemas.lineage import DatasetRef, Rule, Step  # noqa: E402
-from storage import figures  # noqa: E402
-from storage.diff import diff  # noqa: E402
-from storage.rows import rows  # noqa: E402
-from storage.show import show  # noqa: E402
+from storage.questions import figures  # noqa: E402
+from storage.questions.diff import diff  # noqa: E402
+from storage.questions.rows import rows  # noqa: E402
+from storage.questions.show import show  # noqa: E402
+from storage.questions.trace import trace  # noqa: E402
 from storage.store import Store  # noqa: E402
-from storage.trace import trace  # noqa: E402
 
 BATCH = 100_000
 WORDS = np.array(
@@ -158,7 +158,7 @@ def measure(folder: Path, times: int) -> dict[str, Any]:
         return show(Store.open(folder), "bench")
 
     clear = next(m.ref for m in reversed(steps) if m.ref.stage == "filter")
-    script = "import sys; from storage.store import Store; from storage.trace import trace; "
+    script = "import sys; from storage.store import Store; from storage.questions.trace import trace; "
     script += "trace(Store.open(sys.argv[1]), sys.argv[2])"
 
     def fresh() -> None:

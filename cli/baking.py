@@ -30,7 +30,7 @@ def bakeoff(
     from flows.bakeoff import bakeoff as flow
     from schemas.errors import UsageError
     from schemas.recipe import load_recipe
-    from storage.places import local_folder
+    from storage.files.places import local_folder
     from storage.store import Store
     from tasks.runner import with_runner
 

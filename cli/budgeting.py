@@ -34,7 +34,7 @@ def budget(
     """Divide a budget between kinds of labels, by a law fitted to pilots, with intervals."""
     import numpy as np
 
-    from methods.budgets import allocate_labels, allocate_preferences, plain
+    from methods.mixtures.budgets import allocate_labels, allocate_preferences, plain
     from schemas.errors import UsageError
 
     rng = np.random.default_rng(rng_seed)

@@ -42,7 +42,7 @@ def cache_export(
 ) -> None:
     """Write every stored call to one file, with a digest in its last line. It holds prompts and replies: keep it so."""
     from cli.collecting import size
-    from storage.call_files import export_calls
+    from storage.calls.files import export_calls
 
     opened = _opened(store)
     done = export_calls(opened, file, failures=not answers_only, told=_counting("written"))
@@ -59,8 +59,8 @@ def cache_import(
     as_json: JsonOption = False,
 ) -> None:
     """Take answers that are not here yet. The file is checked whole first; an answer that is here is never changed."""
-    from storage.call_files import import_calls
-    from storage.calls import CallCache
+    from storage.calls.cached_llm import CallCache
+    from storage.calls.files import import_calls
     from storage.store import Store
 
     opened = CallCache(Store.open(store).root / "calls.sqlite")
@@ -90,7 +90,7 @@ def cache_forget_failures(
 
 def _opened(store: Path) -> Any:
     """The cache of a store that is there."""
-    from storage.calls import CallCache
+    from storage.calls.cached_llm import CallCache
     from storage.store import Store
 
     return CallCache(Store.open(store, create=False).root / "calls.sqlite")

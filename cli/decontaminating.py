@@ -75,8 +75,8 @@ def check(
     from cli import reviewing
     from cli.progress import watching
     from schemas.lineage import DatasetRef
-    from storage.places import shown
-    from storage.reviews import hits
+    from storage.files.places import shown
+    from storage.packs.reviews import hits
     from tasks.adhoc import adhoc_bench, taken_in
     from tasks.bench import open_store
     from tasks.contamination import check_of, without_repeats
@@ -120,7 +120,7 @@ def review(
     """Look at hits side by side and accept or reject each; verdicts are kept beside the store, with who, when and why."""
     from cli import reviewing
     from schemas.errors import UsageError
-    from storage.reviews import hits, record
+    from storage.packs.reviews import hits, record
     from storage.store import Store
 
     opened = Store.open(store, create=False)
@@ -149,7 +149,7 @@ def review(
 def report(dataset: Reviewed, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """What each rule found on each benchmark, and its reviewed precision with a 95 % interval (Wilson)."""
     from cli import reviewing
-    from storage.reviews import steps_behind
+    from storage.packs.reviews import steps_behind
     from storage.store import Store
     from tasks.contamination import found_by
     from tasks.reviewed import precision
@@ -177,7 +177,7 @@ def self_test(
     quiet_environment()
     from cli import reviewing
     from cli.progress import watching
-    from storage.packs import load_pack
+    from storage.packs.shelf import load_pack
     from tasks.adhoc import adhoc_bench, taken_in
     from tasks.self_test import self_test as tested
 
@@ -193,7 +193,7 @@ def self_test(
 
 def names_of(against: list[str]) -> tuple[str, ...]:
     """The benchmarks that were named, or every pack that has a name here."""
-    from storage.packs import known
+    from storage.packs.shelf import known
 
     return tuple(against) or tuple(known())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from schemas.errors import MissingDataset, ProvenderError
-from storage.places import local_folder, s3_place, shown
+from storage.files.places import local_folder, s3_place, shown
 
 
 class Examined(BaseModel):

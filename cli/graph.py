@@ -1,8 +1,8 @@
 """The graph of versions as a tree of text, as Graphviz and as Mermaid."""
 
 from cli.plain import line
-from storage.lineage import Edge, Lineage, Node
-from storage.words import counted
+from storage.questions.lineage import Edge, Lineage, Node
+from storage.questions.words import counted
 
 
 def lineage_text(graph: Lineage) -> str:

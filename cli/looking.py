@@ -16,7 +16,7 @@ def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, all_: An
     bool, typer.Option("--all", help="Every version, not only the tagged ones.")] = False) -> None:  # fmt: skip
     """Datasets by name, with size, sources, gate status and when they were made; --all lists every version."""
     from cli import render
-    from storage.catalogue import catalogue
+    from storage.questions.catalogue import catalogue
     from storage.store import Store
 
     listed = catalogue(Store.open(looked_at(store), create=False), every_version=all_)
@@ -31,12 +31,12 @@ def show(
 ) -> None:
     """A version: counts per stage with reasons, scores, sources, contamination, mixture, models, cost, training runs."""
     from cli import render
-    from storage.show import show as page_of
+    from storage.questions.show import show as page_of
     from storage.store import Store
 
     opened = Store.open(looked_at(store), create=False)
     if recipe:
-        from storage.recipes import recipe_yaml, recorded_recipe
+        from storage.questions.recorded_recipe import recipe_yaml, recorded_recipe
 
         found = recorded_recipe(opened, dataset)
         out_json(found) if as_json else out((recipe_yaml(found) or "").rstrip())
@@ -60,8 +60,8 @@ def trace(
 ) -> None:
     """Why an example is in or out: its verdicts with score and threshold, ancestors, prompts, calls, cost."""
     from cli import render
+    from storage.questions.trace import trace as trace_of
     from storage.store import Store
-    from storage.trace import trace as trace_of
 
     found = trace_of(Store.open(looked_at(store), create=False), example, within=within)
     out_json(found) if as_json else tell(render.trace_text(found))
@@ -80,8 +80,8 @@ def lineage(
 ) -> None:
     """The graph of versions around a dataset, with what each step kept and dropped."""
     from cli import graph as draw
-    from storage.lineage import collapsed, path_between
-    from storage.lineage import lineage as graph_of
+    from storage.questions.lineage import collapsed, path_between
+    from storage.questions.lineage import lineage as graph_of
     from storage.store import Store
 
     opened = Store.open(looked_at(store), create=False)
@@ -112,13 +112,13 @@ def diff(
     """What changed between two versions: rows added, removed, edited with reasons; shifts; evaluation."""
     from cli import render
     from cli.ranking import changes_text
-    from storage.diff import diff as diff_of
+    from storage.questions.diff import diff as diff_of
     from storage.store import Store
     from tasks.leaderboard import changes
 
     opened = Store.open(looked_at(store), create=False)
     if rows is not None:
-        from storage.changed_rows import changed_rows
+        from storage.questions.changed_rows import changed_rows
 
         page = changed_rows(opened, before, after, rows, start=start, limit=most)  # type: ignore[arg-type]
         out_json(page) if as_json else out(render.changed_text(page))
@@ -141,7 +141,7 @@ def query(
 ) -> None:
     """SQL over a version's tables; reads only, with external access off."""
     from cli import render
-    from storage.query import query as ask
+    from storage.questions.query import query as ask
     from storage.store import Store
 
     answer = ask(Store.open(looked_at(store), create=False), dataset, sql, max_rows=rows)
@@ -155,7 +155,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """One self-contained HTML page: funnel, reasons, scores, contamination, mixture, training curve, cost."""
-    from storage.report import write_report
+    from storage.reports.report import write_report
     from storage.store import Store
 
     write_report(Store.open(looked_at(store), create=False), dataset, to)

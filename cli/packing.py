@@ -35,7 +35,7 @@ Released = Annotated[
 def list_(as_json: JsonOption = False) -> None:
     """Packs that ship or were added: items, version, licence, release, source."""
     from cli import render
-    from storage.packs import known, packs
+    from storage.packs.shelf import known, packs
 
     shipped = packs()
     listed = [
@@ -52,8 +52,8 @@ def add(
     released: Released = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Give a file or hub dataset a name here, so that recipes, `decontaminate` and the gate know it as a benchmark."""
-    from storage.pack_files import add as added
-    from storage.packs import pack_folder
+    from storage.packs.making import add as added
+    from storage.packs.shelf import pack_folder
 
     _tell(added(source, **_about(name, title, license_, column, released)), pack_folder(), as_json)
 
@@ -65,7 +65,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Write a pack to keep with a project: one Parquet file that a recipe names by its path, and what it is."""
-    from storage.pack_files import build as built
+    from storage.packs.making import build as built
 
     _tell(built(source, to, **_about(name, title, license_, column, released)), to, as_json)
 
@@ -73,7 +73,7 @@ def build(
 @benchmarks.command("remove")
 def remove(name: Annotated[str, typer.Argument(help="An added pack.")], as_json: JsonOption = False) -> None:
     """Forget an added pack; what was checked against it stays recorded."""
-    from storage.pack_files import remove as removed
+    from storage.packs.making import remove as removed
 
     removed(name)
     out_json({"removed": name}) if as_json else out(f"removed {name}")
@@ -105,7 +105,7 @@ def _short_items(pack: Path) -> int:
     """Items whose prompt has so few words that it stands everywhere, or none at all."""
     import polars as pl
 
-    from methods.ngrams import word_stream
+    from methods.texts.ngrams import word_stream
 
     prompts = pl.read_parquet(pack, columns=["prompt"])["prompt"].fill_null("")
     return int((word_stream(prompts).lengths < FEW_WORDS).sum())

@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 
 from cli.console import safe
 from cli.paint import width as columns
-from storage.words import counted
+from storage.questions.words import counted
 
 
 def line(text: str) -> str:

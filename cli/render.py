@@ -10,16 +10,16 @@ from cli.paint import narrow
 from cli.plain import block, line, table
 from cli.row_losses import version_losses
 from cli.trace_text import trace_text
-from storage.catalogue import Catalogue
-from storage.changed_rows import ChangedPage
-from storage.diff import Count, Diff, delta_words
-from storage.funnel import change_words
-from storage.places import shown
-from storage.query import Answer
-from storage.show import VersionPage
-from storage.training import Training, telling
-from storage.views import FunnelRow, Histogram
-from storage.words import counted, number, seconds, share, size, usd, when
+from storage.files.places import shown
+from storage.questions.catalogue import Catalogue
+from storage.questions.changed_rows import ChangedPage
+from storage.questions.diff import Count, Diff, delta_words
+from storage.questions.funnel import change_words
+from storage.questions.query import Answer
+from storage.questions.show import VersionPage
+from storage.questions.training import Training, telling
+from storage.questions.views import FunnelRow, Histogram
+from storage.questions.words import counted, number, seconds, share, size, usd, when
 
 __all__ = [
     "catalogue_text",

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from cli.console import out, safe_lines
 from cli.plain import block, line, table
-from storage.reviews import Hit, record
+from storage.packs.reviews import Hit, record
+from storage.questions.words import counted, number
 from storage.store import Store
-from storage.words import counted, number
 from tasks.contamination import Check, Found
 from tasks.reviewed import Precision
 from tasks.self_test import SelfTest

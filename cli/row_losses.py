@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from cli.plain import line, table
-from storage.loss_views import ExampleLoss, RowLosses
-from storage.words import number
+from storage.questions.loss_views import ExampleLoss, RowLosses
+from storage.questions.words import number
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 #: Rows of the table of the highest losses.

@@ -41,7 +41,7 @@ def serve(
     from cli.prefect_server import address_of_running
     from cli.store_read import looked_at
     from schemas.errors import UsageError
-    from storage.places import shown
+    from storage.files.places import shown
 
     store = looked_at(store)
     create_app = import_from_string("web.app:create_app")  # by name: the two front ends never import each other

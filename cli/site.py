@@ -55,9 +55,9 @@ def what_if(
     """What if a threshold had been another one: counts, composition and rows from stored scores; no step runs."""
     from cli.plain import line, table
     from schemas.errors import UsageError
+    from storage.questions.what_if import what_if as ask
+    from storage.questions.words import number, share
     from storage.store import Store
-    from storage.what_if import what_if as ask
-    from storage.words import number, share
 
     moves: dict[str, float] = {}
     for one in move:
@@ -141,7 +141,7 @@ def _score(row: Any) -> float | None:
 
 
 def _end(value: float | None) -> str:
-    from storage.words import number
+    from storage.questions.words import number
 
     return "" if value is None else number(value)
 
@@ -174,11 +174,11 @@ def blast(
     """Blast radius: every example of every version that came from a seed, source, licence, model, prompt or call."""
     from cli.plain import line, table
     from schemas.errors import UsageError
-    from storage.blast import KINDS, causes, recall_list
-    from storage.blast import blast as ask
+    from storage.questions.blast import KINDS, causes, recall_list
+    from storage.questions.blast import blast as ask
+    from storage.questions.words import number, share
+    from storage.reports.spreadsheets import csv_lines, jsonl_lines
     from storage.store import Store
-    from storage.tables import csv_lines, jsonl_lines
-    from storage.words import number, share
 
     opened = Store.open(looked_at(store), create=False)
     chosen = next((one for one in KINDS if one == kind), None)

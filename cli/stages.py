@@ -172,7 +172,7 @@ def publish(
     quiet_environment()
     from flows.publish import publish as flow
     from schemas.recipe import Decontamination
-    from storage.packs import known
+    from storage.packs.shelf import known
 
     names = list(against) or list(known())
     gate = build(Decontamination, {"benchmarks": names, "by": {"method": "ngram-coverage"}}, [], "publish")
@@ -234,8 +234,8 @@ def tell_training(store: Path, ref: str) -> None:
     """What a training or an evaluation came to, and where the weights lie."""
     from cli.render import training_text
     from schemas.lineage import DatasetRef
+    from storage.questions.training import training_of
     from storage.store import Store
-    from storage.training import training_of
 
     made = training_of(Store.open(store).describe(DatasetRef.parse(ref)))
     say(training_text(made))

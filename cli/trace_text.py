@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from cli.plain import block, line
 from cli.row_losses import example_losses
-from storage.views import Trace, TurnView, Verdict
-from storage.words import evidence_words, number
+from storage.questions.views import Trace, TurnView, Verdict
+from storage.questions.words import evidence_words, number
 
 
 def trace_text(found: Trace) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 
 from backends.protocols import Tuning
 from methods.keyed import by_key, keyed_hashes
-from methods.mixture_runs import learnable
+from methods.mixtures.runs import learnable
 from schemas.errors import EmptyStage, UsageError
 from schemas.method import Using
 

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from backends.protocols import LLM
 from methods.conversation import as_turns
-from methods.evaluation import EvalResult, MetricName, evaluate
 from methods.generate._guide_tasks import GuideTask, shot_turns, tasks_of
 from methods.generate._seeds import seeds_of
 from methods.keyed import drawn_seed
+from methods.measuring.evaluation import EvalResult, MetricName, evaluate
 from schemas.errors import EmptyStage
 from schemas.examples import turns
 from schemas.identity import digest16

@@ -94,8 +94,8 @@ def part_of(using: Using, before: int, rows: int, total: int) -> Using:
     return using if rows == total else replace(using, progress=_shifted(using.progress, before, rows, total))
 
 
-def _shifted(progress: Progress, before: int, rows: int, total: int) -> Progress:
-    def told(done: int, of: int, note: str = "") -> None:
-        progress(before + (done * rows // of if of else rows), total, note)
+def _shifted(progress: Progress, before: int, rows: int, whole: int) -> Progress:
+    def told(done: int, total: int, note: str = "") -> None:
+        progress(before + (done * rows // total if total else rows), whole, note)
 
     return told

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from backends.protocols import Tuning, Turn
-from methods.mixture_runs import mean_loss
-from methods.naive_bayes import GrowingBayes
+from methods.mixtures.runs import mean_loss
+from methods.texts.naive_bayes import GrowingBayes
 from schemas.errors import BackendError
 
 

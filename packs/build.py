@@ -101,7 +101,9 @@ def build(folder: Path, target: Path) -> None:
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             "released": date.fromisoformat(RELEASED[name]),
         }
-    head = "# The benchmark packs that ship, made by `python -m packs.build`; storage/packs.py checks the digests.\n"
+    head = (
+        "# The benchmark packs that ship, made by `python -m packs.build`; storage/packs/shelf.py checks the digests.\n"
+    )
     (target / "packs.yaml").write_text(head + yaml.safe_dump(listed, sort_keys=False, width=120), encoding="utf-8")
 
 

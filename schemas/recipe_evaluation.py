@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from backends.harness import Harness
-from methods.evaluation_pairwise import PairwiseJudge
+from methods.measuring.preferred import PairwiseJudge
 
 
 class Evaluation(BaseModel):

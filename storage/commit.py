@@ -19,9 +19,9 @@ from schemas.identity import canonical_json
 from schemas.lineage import Counts, DatasetRef, Manifest
 from storage import gather, manifests
 from storage.draft import Draft, in_use
+from storage.files.objects import Disk
 from storage.invariants import Facts, Members, derive
 from storage.layout import manifest_path
-from storage.objects import Disk
 
 log = logging.getLogger("provender")
 

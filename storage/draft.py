@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from schemas.lineage import DatasetRef, Manifest, Part, Rule, Step
+from storage.files.objects import Disk, gone
 from storage.layout import shaped
-from storage.objects import Disk, gone
 
 ROW_GROUP = 65_536  # large enough that zstd has something to do
 TEXT_ROW_GROUP = 8_192  # of parts with texts: one row costs its whole group (4 ms instead of 20), for 8 % more bytes

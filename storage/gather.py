@@ -11,8 +11,8 @@ import polars as pl
 from schemas.errors import CorruptStore
 from schemas.examples import EXAMPLES
 from schemas.lineage import DatasetRef, Manifest, Part
+from storage.files.objects import Disk, gone
 from storage.layout import empty
-from storage.objects import Disk, gone
 
 Array = npt.NDArray[Any]
 

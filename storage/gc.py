@@ -19,9 +19,9 @@ from schemas.errors import BadName, CorruptStore
 from schemas.lineage import DatasetRef, Manifest
 from storage import manifests, shards, tags
 from storage.commit import now
-from storage.fs import Remote
+from storage.files.fs import Remote
+from storage.files.objects import Disk
 from storage.layout import manifest_path
-from storage.objects import Disk
 
 
 class GcPlan(BaseModel):

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from schemas.errors import BadName, CorruptStore, InvariantViolation, NewerStore
 from schemas.identity import canonical_json
 from schemas.lineage import FORMAT, DatasetRef, Manifest, Part
+from storage.files.objects import Disk
 from storage.layout import manifest_path
-from storage.objects import Disk
 
 _WAY_OUT = "remove that file and run its recipe again"
 

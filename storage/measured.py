@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.errors import CorruptStore
 from schemas.identity import canonical_json, fingerprint
-from storage.objects import Disk
+from storage.files.objects import Disk
 
 
 class Measured:

@@ -13,9 +13,9 @@ from pathlib import Path
 from schemas.errors import CorruptStore, MissingDataset, NewerStore
 from schemas.lineage import DatasetRef, Manifest
 from storage import manifests
-from storage.fs import LocalFileSystem, Remote
+from storage.files.fs import LocalFileSystem, Remote
+from storage.files.objects import Disk
 from storage.layout import manifest_path
-from storage.objects import Disk
 from storage.store import Store
 
 log = logging.getLogger("provender")

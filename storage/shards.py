@@ -6,8 +6,8 @@ from typing import Any
 
 from schemas.errors import CorruptStore
 from schemas.lineage import DatasetRef, Part
+from storage.files.objects import Disk
 from storage.layout import shard_path
-from storage.objects import Disk
 
 
 def put(disk: Disk, step_ref: DatasetRef, shard: int, receipt: Part | Mapping[str, Any]) -> dict[str, Any]:

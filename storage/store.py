@@ -16,10 +16,10 @@ from schemas.lineage import FORMAT, DatasetRef, Manifest, Part, Step, TagVersion
 from storage import commit, gather, gc, manifests, shards, tags
 from storage.batches import batches
 from storage.draft import Draft
-from storage.fs import FileSystem, Remote
+from storage.files.fs import FileSystem, Remote
+from storage.files.object_store import disk_at
+from storage.files.objects import Disk, probe
 from storage.gc import GcPlan, GcReport
-from storage.object_store import disk_at
-from storage.objects import Disk, probe
 from storage.verify import Finding, verify
 
 _PREFIX = re.compile(r"([a-z][a-z0-9-]{0,31})@([0-9a-f]{6,16})")

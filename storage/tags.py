@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from schemas.errors import BadName, CorruptStore, MissingDataset
 from schemas.lineage import DatasetRef, TagVersion, checked_name
 from storage.commit import now
+from storage.files.objects import Disk
 from storage.layout import manifest_path, tag_entry, tag_folder
-from storage.objects import Disk
 
 
 def append(

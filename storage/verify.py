@@ -16,10 +16,10 @@ from schemas.errors import CorruptStore, InvariantViolation, NewerStore
 from schemas.lineage import DatasetRef, Manifest, Part
 from storage import manifests, tags
 from storage.commit import facts
-from storage.fs import Remote
+from storage.files.fs import Remote
+from storage.files.objects import Disk, is_digest
 from storage.invariants import derive
 from storage.layout import columns_of, manifest_path
-from storage.objects import Disk, is_digest
 
 _CHUNK_ROWS = 65_536
 

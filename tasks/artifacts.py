@@ -23,8 +23,8 @@ from prefect.context import TaskRunContext
 from prefect.settings import get_current_settings
 
 from schemas.lineage import DatasetRef
+from storage.questions.training import metrics_of
 from storage.store import Store
-from storage.training import metrics_of
 from tasks.bench import Bench, open_store
 from tasks.events import Event, listening
 

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from backends.protocols import Turn
-from methods.bakeoff import Trial, verdict_of
 from methods.conversation import as_turns, teaches
 from methods.keyed import by_key, keyed_hashes
+from methods.measuring.bakeoff import Trial, verdict_of
 from methods.rank.uniform import Uniform
 from methods.select import AnySelect
 from methods.select.top import Top

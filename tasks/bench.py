@@ -16,12 +16,12 @@ from schemas.identity import canonical_json
 from schemas.method import Method, Progress, Using
 from schemas.recipe import BackendChoices, Budget, Recipe
 from schemas.recipe_run import SHARD_ROWS
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
+from storage.calls.vectors import CachedEmbedder
+from storage.files.places import local_folder
 from storage.measured import Measured
-from storage.places import local_folder
 from storage.runs import account_of, new_run_id
 from storage.store import Store
-from storage.vectors import CachedEmbedder
 from tasks.engines import LazyEmbedder, LazyLLM, LazyNLI, LazySandbox, StoredTuner
 
 

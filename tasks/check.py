@@ -4,8 +4,8 @@ import importlib.util
 
 from schemas.errors import ProvenderError, RecipeError
 from schemas.recipe import Recipe
-from storage.call_keys import is_billed, price_of
-from storage.packs import load_pack
+from storage.calls.keys import is_billed, price_of
+from storage.packs.shelf import load_pack
 from storage.readers import source_digest
 from tasks.gate import NO_CHECK
 

@@ -4,7 +4,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from schemas.lineage import DatasetRef, Manifest
-from storage.reviews import PAIRS_PART, count
+from storage.packs.reviews import PAIRS_PART, count
 from storage.store import Store
 
 

@@ -4,11 +4,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from methods.decontaminate import AnyDecontaminate
-from methods.matching import PairMethod, entries
 from methods.parallel import in_order
+from methods.texts.matching import PairMethod, entries
 from schemas.lineage import DatasetRef, Rule
-from storage.packs import Pack, load_pack
-from storage.reviews import ITEMS_PART, PAIRS_PART
+from storage.packs.reviews import ITEMS_PART, PAIRS_PART
+from storage.packs.shelf import Pack, load_pack
 from tasks.bench import Bench
 from tasks.columns import pool_for
 from tasks.events import Event, emit

@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from backends.config import AnyLLM
-from methods.evaluation import FIELD, SCORE_COLUMNS, evaluate
-from methods.evaluation_pairwise import Names, told
+from methods.measuring.evaluation import FIELD, SCORE_COLUMNS, evaluate
+from methods.measuring.preferred import Names, told
 from schemas.errors import MissingDataset, UsageError
 from schemas.lineage import DatasetRef
 from schemas.recipe import Evaluation

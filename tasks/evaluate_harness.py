@@ -5,12 +5,12 @@ from typing import Any
 
 from backends.harness import Harness, Weights
 from backends.weights import resolve
-from methods.evaluation_harness import harness_notes, harness_result
+from methods.measuring.harness import harness_notes, harness_result
 from schemas.identity import fingerprint
 from schemas.lineage import DatasetRef
 from schemas.recipe import Evaluation
 from storage.measured import Measured
-from storage.model_card import note_evaluations
+from storage.reports.model_card import note_evaluations
 from tasks.bench import Bench, open_store
 from tasks.evaluate import evaluate_model, weights_of
 from tasks.materialise import Work, materialise

@@ -15,9 +15,9 @@ from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
 from schemas.training import TrainedOn
-from storage.places import address
-from storage.show import tags_of
-from storage.stopping import stop_asked
+from storage.calls.stopping import stop_asked
+from storage.files.places import address
+from storage.questions.show import tags_of
 from storage.store import Store
 from tasks.bench import Bench, open_store
 from tasks.events import Event, emit

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import polars as pl
 
-from methods.licenses import NON_COMMERCIAL
+from methods.texts.licenses import NON_COMMERCIAL
 from schemas.errors import GateClosed
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
-from storage.packs import known
+from storage.packs.shelf import known
 from storage.store import Store
 
 #: Methods of decontaminate that compare no text with an item, so that they vouch for nothing.

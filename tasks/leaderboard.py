@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from methods.evaluation import SCORE_COLUMNS, bootstrap, interval, weighted
+from methods.measuring.evaluation import SCORE_COLUMNS, bootstrap, interval, weighted
 from methods.stats import NEGLIGIBLE, Interval
 from schemas.lineage import DatasetRef, Manifest
-from storage.comparable import Terms, differing, terms_of
+from storage.questions.comparable import Terms, differing, terms_of
+from storage.questions.training import metrics_of, model_name
+from storage.questions.views import Metric
 from storage.store import Store
-from storage.training import metrics_of, model_name
-from storage.views import Metric
 
 #: Metrics for which less is more; a benchmark of the harness says it itself.
 LOWER_IS_BETTER = frozenset({"loss"})

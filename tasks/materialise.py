@@ -12,9 +12,9 @@ import numpy as np
 from schemas.errors import ProvenderError, Stopped
 from schemas.lineage import DatasetRef, Manifest, Step
 from schemas.method import Method, Using
-from storage.calls import CachedLLM
+from storage.calls.cached_llm import CachedLLM
+from storage.calls.stopping import stop_asked
 from storage.draft import Draft
-from storage.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, calls_of, open_store, using
 from tasks.events import Event, StepProgress, emit

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from methods.mix import AnyMix
-from methods.rounding import times_of
+from methods.mixtures.rounding import times_of
 from schemas.examples import FATES
 from schemas.lineage import DatasetRef, Rule
 from schemas.method import Blend, Stretch

@@ -5,8 +5,8 @@ from typing import Any
 
 from schemas.errors import StoreError
 from schemas.lineage import DatasetRef
-from storage.card import write_card
-from storage.report import write_report
+from storage.reports.card import write_card
+from storage.reports.report import write_report
 from storage.store import Store
 
 

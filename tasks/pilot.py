@@ -16,7 +16,7 @@ from methods.keyed import by_key, keyed_hashes
 from schemas.errors import BudgetExceeded, EngineDown, ProvenderError, Stopped
 from schemas.lineage import DatasetRef, Step
 from schemas.method import Using
-from storage.call_keys import price_of
+from storage.calls.keys import price_of
 from storage.store import Store
 from tasks.bench import Bench, open_store, using
 from tasks.extrapolate import Kind, Range, scaled_up, until_target

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from schemas.errors import StoreError
 from schemas.lineage import DatasetRef, Manifest, Step
 from schemas.recipe import Recipe, RecipeSource
-from storage.call_keys import is_billed, price_of
+from storage.calls.keys import is_billed, price_of
 from storage.store import Store
 from tasks import materialise
 from tasks.bench import Bench, bench_of, open_store

@@ -17,7 +17,7 @@ from methods.mix._proxies import Job, ProxyMix, told
 from schemas.errors import Stopped
 from schemas.lineage import DatasetRef, Step
 from schemas.method import Once, silent
-from storage.stopping import stop_asked
+from storage.calls.stopping import stop_asked
 from storage.store import Store
 from tasks.bench import Bench, open_store, using
 from tasks.columns import pool_for

@@ -4,7 +4,7 @@ import polars as pl
 
 from schemas.lineage import DatasetRef
 from schemas.recipe import Decontamination
-from storage.packs import load_pack
+from storage.packs.shelf import load_pack
 from tasks.bench import Bench, open_store
 from tasks.events import Event, emit
 from tasks.figures import Figures

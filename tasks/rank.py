@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import polars as pl
 
+from methods.asking.sampling import CHUNK
 from methods.rank import AnyRank
-from methods.sampling import CHUNK
 from methods.streamed import StreamedRank
 from schemas.errors import InvariantViolation
 from schemas.examples import SCORES, conform

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 from methods.stats import wilson
 from schemas.lineage import DatasetRef
-from storage.reviews import count, reviews
+from storage.packs.reviews import count, reviews
 from storage.store import Store
 
 

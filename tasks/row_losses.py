@@ -4,8 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from methods.evaluation import answer_losses
 from methods.keyed import by_key, drawn_seed, keyed_hashes
+from methods.measuring.evaluation import answer_losses
 from schemas.errors import BackendError, MissingDataset, UsageError
 from schemas.lineage import DatasetRef
 from schemas.recipe import Finetuning

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from schemas.errors import BudgetExceeded, ProvenderError, Stopped
+from storage.calls.stopping import stop_on_signals
 from storage.runs import RunLog
-from storage.stopping import stop_on_signals
 from tasks.artifacts import artifacts
 from tasks.bench import Bench, open_store
 from tasks.events import Event, listening

@@ -10,7 +10,7 @@ from methods.self_tuning import SelfTuning
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Strict
 from schemas.search import ConfigurationSearch
-from storage.places import local_folder
+from storage.files.places import local_folder
 from storage.runs import account_of, new_run_id
 from tasks.bench import Bench, open_store
 from tasks.materialise import Work, materialise

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict
 
 from methods.decontaminate import AnyDecontaminate
 from methods.keyed import by_key, keyed_uniform
-from methods.leaks import KINDS, recall_per_kind
+from methods.measuring.leaks import KINDS, recall_per_kind
 from schemas.lineage import DatasetRef
 from schemas.method import silent
-from storage.packs import Pack
+from storage.packs.shelf import Pack
 from tasks.bench import Bench, open_store, using
 from tasks.decontaminate import dated
 

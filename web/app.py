@@ -17,12 +17,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from schemas.errors import CorruptStore, MissingDataset, ProvenderError, UsageError
-from storage.benchmarks import shown_evidence
-from storage.draw_losses import losses
+from storage.questions.benchmarks import shown_evidence
+from storage.questions.words import named
 from storage.reading import ReadingStore
-from storage.report import environment, style
-from storage.sankey import sankey
-from storage.words import named
+from storage.reports.draw_losses import losses
+from storage.reports.report import environment, style
+from storage.reports.sankey import sankey
 from web.frame import Frame
 from web.guard import Guard
 from web.links import Links

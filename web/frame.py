@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from schemas.errors import MissingDataset
-from storage.show import tags_of
+from storage.questions.show import tags_of
 from storage.store import Store
 from web.links import Links
 

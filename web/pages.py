@@ -9,27 +9,27 @@ from starlette.responses import RedirectResponse, Response
 
 from schemas.errors import MissingDataset, StoreError, UsageError
 from schemas.lineage import DatasetRef
-from storage.call_list import ORDERS, STATES, calls_of
-from storage.card import card
-from storage.catalogue import catalogue
-from storage.changed_rows import KINDS, changed_rows
-from storage.dense import columns_of
-from storage.diff import Diff, diff
-from storage.figures import remembered
-from storage.kin import call_views
-from storage.lineage import Lineage, collapsed, lineage, path_between
-from storage.loss_views import RowLosses
-from storage.neighbors import neighbors
-from storage.recipes import recipe_yaml, recorded_recipe
-from storage.report import html as report_html
-from storage.report import report_of
-from storage.samples import Sample, kept_samples
+from storage.questions.call_list import ORDERS, STATES, calls_of
+from storage.questions.catalogue import catalogue
+from storage.questions.changed_rows import KINDS, changed_rows
+from storage.questions.dense import columns_of
+from storage.questions.diff import Diff, diff
+from storage.questions.figures import remembered
+from storage.questions.kin import call_views
+from storage.questions.lineage import Lineage, collapsed, lineage, path_between
+from storage.questions.loss_views import RowLosses
+from storage.questions.neighbors import neighbors
+from storage.questions.recorded_recipe import recipe_yaml, recorded_recipe
+from storage.questions.samples import Sample, kept_samples
+from storage.questions.show import show, tokens_of
+from storage.questions.trace import trace
+from storage.questions.views import CallView, Histogram, View
+from storage.questions.words import named as named_step
+from storage.questions.words import step_view
+from storage.reports.card import card
+from storage.reports.report import html as report_html
+from storage.reports.report import report_of
 from storage.seek import Reader
-from storage.show import show, tokens_of
-from storage.trace import trace
-from storage.views import CallView, Histogram, View
-from storage.words import named as named_step
-from storage.words import step_view
 from tasks.leaderboard import Change, changes
 from web import asked
 from web.frame import Frame, as_json, attachment

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
 
-from storage.views import Hop
-from storage.words import number, parsed, setting
+from storage.questions.views import Hop
+from storage.questions.words import number, parsed, setting
 from web.highlight import highlighted, looks_like_code
 
 #: Longer texts are compared whole: word by word would take longer than a page may.

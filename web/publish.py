@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from starlette.applications import Starlette
 
 from schemas.errors import StoreError, StoreUnwritable, UsageError
-from storage.report import write_whole
-from storage.rows import rows
+from storage.questions.rows import rows
+from storage.reports.report import write_whole
 from storage.store import Store
 from web.app import create_app
 

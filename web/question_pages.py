@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from storage.blast import KINDS, Blast, Cause, blast, causes, recall_list
-from storage.movable import Threshold
-from storage.tables import csv_lines, jsonl_lines
-from storage.views import View
-from storage.what_if import SHOWN, WhatIf, what_if
+from storage.questions.blast import KINDS, Blast, Cause, blast, causes, recall_list
+from storage.questions.movable import Threshold
+from storage.questions.views import View
+from storage.questions.what_if import SHOWN, WhatIf, what_if
+from storage.reports.spreadsheets import csv_lines, jsonl_lines
 from web import asked
 from web.frame import Frame, as_json, streamed
 from web.links import Links

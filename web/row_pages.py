@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.errors import StoreError, UsageError
-from storage.query import Answer, query, views_of
-from storage.rows import RowsPage, rows
-from storage.tables import csv_lines, jsonl_lines
-from storage.views import View
-from storage.words import evidence_words
+from storage.questions.query import Answer, query, views_of
+from storage.questions.rows import RowsPage, rows
+from storage.questions.views import View
+from storage.questions.words import evidence_words
+from storage.reports.spreadsheets import csv_lines, jsonl_lines
 from web import asked
 from web.frame import Frame, as_json, streamed
 from web.links import Links

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from schemas.errors import UsageError
-from storage.benchmarks import benchmarks, hits_page
-from storage.cost import cost
-from storage.mixtures import mixtures
-from storage.progress import run_page, runs_page
-from storage.reviews import hits, record
+from storage.packs.reviews import hits, record
+from storage.questions.benchmarks import benchmarks, hits_page
+from storage.questions.cost import cost
+from storage.questions.mixtures import mixtures
+from storage.questions.progress import run_page, runs_page
 from web import asked
 from web.frame import Frame, as_json
 from web.links import Links

@@ -8,16 +8,16 @@ from jinja2 import Environment
 
 from schemas.errors import ProvenderError
 from schemas.lineage import DatasetRef, Manifest
-from storage import figures
-from storage.dense import columns_of, places
-from storage.diff import codes_of
-from storage.fallen import fallen
-from storage.find import scope_of
-from storage.neighbors import vectors_of
-from storage.query import query
-from storage.rows import rows
+from storage.questions import figures
+from storage.questions.dense import columns_of, places
+from storage.questions.diff import codes_of
+from storage.questions.fallen import fallen
+from storage.questions.find import scope_of
+from storage.questions.neighbors import vectors_of
+from storage.questions.query import query
+from storage.questions.rows import rows
+from storage.questions.show import show
 from storage.seek import Reader, legible, role_part
-from storage.show import show
 from storage.store import Store
 
 #: Datasets whose figures are read: the newest ones.

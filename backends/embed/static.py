@@ -13,7 +13,9 @@ from backends.base import BackendConfig
 from schemas.errors import BackendError, MissingExtra
 
 _SHIPPED = Path(__file__).parent / "static_minilm.safetensors"
-_CHUNK_TOKENS = 1_000  # looked up at once: 1 MB at 256 dimensions stays in the processor's cache, 50 MB took 2.7 times as long
+_CHUNK_TOKENS = (
+    1_000  # looked up at once: 1 MB at 256 dimensions stays in the processor's cache, 50 MB took 2.7 times as long
+)
 
 
 class Static(BackendConfig):

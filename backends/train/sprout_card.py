@@ -88,7 +88,7 @@ def _use() -> str:
 
 - Chat: the template in `chat_template.jinja` (`<|im_start|>role … <|im_end|>`); the assistant's text is marked with
   `{{% generation %}}` for TRL's `assistant_only_loss`. A turn ends with `<|im_end|>` (id 2).
-- Continuation (task series, classification question, instances): the plain prompt of `methods/prompts.py`, with or without a
+- Continuation (task series, classification question, instances): the plain prompt of `methods/asking/prompts.py`, with or without a
   leading `<|endoftext|>`; a reply ends with `<|endoftext|>` (id 0). A fifth of the training asked them as a chat turn.
 - The context is 512 tokens: show few demonstrations (up to 8 of the classification question, 3 of instances).
 - Its judgements are best read as probabilities over the complete replies that it was taught, not by sampling. The sentence before

@@ -1,7 +1,7 @@
 """The pipeline's prompt shapes as training documents: each call renders items afresh, so no two epochs are alike.
 
 A document is a list of parts with a loss weight each: 0 for what is only read, 1 for what is to be written. Prompts
-come from ``methods.prompts``, so that the model is trained on exactly what the methods will send.
+come from ``methods.asking.prompts``, so that the model is trained on exactly what the methods will send.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from backends.train.sprout_judgements import (
     judgeable,
 )
 from backends.train.sprout_tokenizer import END_OF_TEXT, END_OF_TURN, START_OF_TURN
-from methods.prompts import (
+from methods.asking.prompts import (
     CLASSIFICATION_TASKS_HEADER,
     TASKS_HEADER,
     classification_question,

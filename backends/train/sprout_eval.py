@@ -19,7 +19,7 @@ from backends.train.sprout_judgements import COMPARE_REASONS, REFLECT_REPLIES, c
 from backends.train.sprout_overlap import benchmark_overlap
 from backends.train.sprout_scoring import Scorer
 from backends.train.sprout_tokenizer import END_OF_TEXT, END_OF_TURN, START_OF_TURN
-from methods.prompts import TASKS_HEADER, classification_question, one_line, task_series
+from methods.asking.prompts import TASKS_HEADER, classification_question, one_line, task_series
 
 EVALUATION_RNG_SEED = 7
 RESAMPLES = 1000

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from backends.train.sprout_items import Corpus, Item, item_key
-from methods.prompts import REFLECT_AGAIN, compare, question, reflect
+from methods.asking.prompts import REFLECT_AGAIN, compare, question, reflect
 
 T = TypeVar("T")
 Letter = Literal["A", "B", "C"]

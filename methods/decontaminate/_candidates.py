@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import polars as pl
 
-from methods.ngrams import word_stream
+from methods.texts.ngrams import word_stream
 
 _BLOCK = 1024  # turns whose cosines with all items are held at once: 80 MB for 20,000 items
 

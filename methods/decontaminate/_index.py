@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from methods.ngrams import WordStream, ngrams, window_hashes, window_starts, word_stream
+from methods.texts.ngrams import WordStream, ngrams, window_hashes, window_starts, word_stream
 
 _MOST_BITS = 24  # of the table: 16 MB
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.protocols import LLM, Reply, Request
-from methods.parsing import Unparsed
-from methods.prompt_files import Prompt
-from methods.sampling import Draw, failure_of, sample
+from methods.asking.parsing import Unparsed
+from methods.asking.prompt_files import Prompt
+from methods.asking.sampling import Draw, failure_of, sample
 from schemas.method import Progress, silent
 
 
@@ -44,7 +44,7 @@ def same_or_not(text: str) -> bool | Unparsed:
 def rulings(
     judge: LLM, pairs: Sequence[tuple[str, str]], prompt: Prompt, draw: Draw, most: int, progress: Progress = silent
 ) -> list[Ruling]:
-    """The judge's ruling on each pair, two calls each. Raises as `methods.sampling.sample` does."""
+    """The judge's ruling on each pair, two calls each. Raises as `methods.asking.sampling.sample` does."""
     sampling = draw.sampling()
     requests = [
         Request.ask(same_question(prompt, *texts, most), sampling) for a, b in pairs for texts in ((a, b), (b, a))

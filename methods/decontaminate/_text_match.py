@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.matching import Field_, PairMethod, pair_rows
-from methods.text import normalized
+from methods.texts.matching import Field_, PairMethod, pair_rows
+from methods.texts.words import normalized
 from schemas.lineage import Rule
 
 SHORT = "short-item"
 
 
 class TextMatch(PairMethod):
-    """A rule on words that a turn and an item share. Words are folded first (`methods.text`), so no disguise helps."""
+    """A rule on words that a turn and an item share. Words are folded first (`methods.texts.words`), so no disguise helps."""
 
     everywhere: bool = Field(False, description="look for prompts and answers in the turns of every role")
     max_df: int = Field(10, ge=1, description="an n-gram that stands in more items than this is boilerplate")

@@ -1,6 +1,6 @@
 """TF-IDF of words: cosines of turns with all benchmark items, without a model, in blocks.
 
-A text is the bag of its folded words (`methods.ngrams`), each weighted by ``(1 + ln count) · (1 + ln((1 + N) / (1 + df)))``
+A text is the bag of its folded words (`methods.texts.ngrams`), each weighted by ``(1 + ln count) · (1 + ln((1 + N) / (1 + df)))``
 with N items of which df hold the word, scaled to length 1. A word that no item holds counts for the length as the rarest of
 all, so that a long turn about something else is far from everything. The weights depend on the items alone: a turn's
 cosines are the same whatever stands beside it.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from methods.ngrams import WordStream, word_stream, word_streams
+from methods.texts.ngrams import WordStream, word_stream, word_streams
 
 _TURNS = 256  # whose cosines with all items are held at once: 20 MB for 20,000 items
 _COMMON = 64  # words that most items share stand in a matrix, all others in lists of the items that hold them

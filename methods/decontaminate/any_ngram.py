@@ -9,8 +9,8 @@ from pydantic import Field
 
 from methods.decontaminate._index import ItemIndex, WholeItems
 from methods.decontaminate._text_match import SHORT, Answers, FieldMatch, short_pairs, short_rule
-from methods.matching import Field_, Matcher, heard, no_pairs, pair_rows
-from methods.ngrams import word_streams
+from methods.texts.matching import Field_, Matcher, heard, no_pairs, pair_rows
+from methods.texts.ngrams import word_streams
 from schemas.lineage import Rule
 from schemas.method import Using
 

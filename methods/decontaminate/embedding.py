@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from methods.decontaminate._candidates import closest_items, comparable, cosine_blocks
-from methods.matching import Matcher, PairMethod, heard, no_pairs, pair_rows
+from methods.texts.matching import Matcher, PairMethod, heard, no_pairs, pair_rows
 from schemas.lineage import Rule
 from schemas.method import Using
 

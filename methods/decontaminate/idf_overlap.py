@@ -9,8 +9,8 @@ from pydantic import Field
 
 from methods.decontaminate._index import ItemIndex
 from methods.decontaminate._text_match import Answers, TextMatch
-from methods.matching import Matcher, heard, no_pairs, pair_rows
-from methods.ngrams import word_stream, word_streams
+from methods.texts.matching import Matcher, heard, no_pairs, pair_rows
+from methods.texts.ngrams import word_stream, word_streams
 from schemas.lineage import Rule
 from schemas.method import Using
 

@@ -9,15 +9,15 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import FailureClass
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
 from methods.decontaminate._candidates import Blocks, ClosestTurns, comparable, cosine_blocks
 from methods.decontaminate._rephrase import Ruling, rulings
 from methods.decontaminate._tf_idf import TfIdf
 from methods.keyed import keyed_hashes
-from methods.matching import entries, heard, turns
 from methods.needs import needed
-from methods.prompted import Prompted
-from methods.sampling import Draw
-from methods.spans import matched_spans
+from methods.texts.matching import entries, heard, turns
+from methods.texts.spans import matched_spans
 from schemas.examples import VERDICTS, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from backends.protocols import ScoreRequest
 from methods.conversation import texts_before_last
-from methods.matching import entries
+from methods.texts.matching import entries
 from methods.verdicts import keep_or_reject
 from schemas.identity import canonical_json, digest16
 from schemas.lineage import Rule

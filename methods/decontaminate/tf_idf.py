@@ -9,7 +9,7 @@ from pydantic import Field
 
 from methods.decontaminate._candidates import closest_items, comparable
 from methods.decontaminate._tf_idf import TfIdf as Weighted
-from methods.matching import Matcher, PairMethod, heard, no_pairs, pair_rows
+from methods.texts.matching import Matcher, PairMethod, heard, no_pairs, pair_rows
 from schemas.lineage import Rule
 from schemas.method import Using
 
@@ -21,7 +21,7 @@ class TfIdf(PairMethod):
     """Drops examples of which a turn has nearly the words of a benchmark item, the rare ones counting more.
 
     Every user, system and tool turn is compared with every item's prompt; the cosine of their TF-IDF vectors must reach
-    ``threshold``. Order and repetition hardly count, case, accents and disguises not at all (`methods.text`). Scrambled and
+    ``threshold``. Order and repetition hardly count, case, accents and disguises not at all (`methods.texts.words`). Scrambled and
     lightly reworded copies are found; a rephrasing scores like a question about the same thing, so as a decision this is
     weak below 0.9, while as a source of candidates for `llm-judge` (``closest_by``) it needs no model and finds nearly what
     embeddings find. Texts of fewer than ``min_words`` words are not compared.

@@ -8,7 +8,7 @@ import numpy as np
 
 from methods.dedup._near_pairs import meeting
 from methods.dedup._repeats import gone, same_scope
-from methods.union_find import first_come, joined
+from methods.texts.union_find import first_come, joined
 
 #: In a band's group, how many of the members after it each one is compared with, beside the best.
 REACH = 16

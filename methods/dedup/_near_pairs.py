@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods.parallel import in_order
-from methods.segments import counted, equal_neighbours, sorted_segments
+from methods.texts.segments import counted, equal_neighbours, sorted_segments
 
 _ELEMENTS = 1 << 20  # of sets compared at once
 
@@ -64,7 +64,7 @@ def meeting(keys: np.ndarray, among: np.ndarray | None, reach: int) -> Meeting:
 
 
 def jaccard(hashes: np.ndarray, first: np.ndarray, size: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Jaccard similarity of pairs of sets (see `methods.shingles.Sets`; ``first`` and ``size`` per set), float64."""
+    """Jaccard similarity of pairs of sets (see `methods.texts.shingles.Sets`; ``first`` and ``size`` per set), float64."""
     shared = np.empty(len(one), dtype=np.int64)
 
     def count(part: slice) -> tuple[slice, np.ndarray]:

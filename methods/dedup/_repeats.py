@@ -188,7 +188,7 @@ def same_scope(scope: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def gone(labels: np.ndarray, sources: Sequence[int] | np.ndarray, scope: str) -> np.ndarray:
     """Which members of the components go, bool: all but the best one, or those of another source than the best one's.
 
-    ``labels`` are those of `methods.union_find.joined` over things in order, best first.
+    ``labels`` are those of `methods.texts.union_find.joined` over things in order, best first.
     """
     if scope == "across-sources":
         codes = np.asarray(sources)

@@ -9,8 +9,8 @@ import polars as pl
 from methods.dedup._near_pairs import jaccard
 from methods.keyed import mix64
 from methods.parallel import in_order
-from methods.shingles import Sets, Unit, shingles
 from methods.spill import Growing, let_go
+from methods.texts.shingles import Sets, Unit, shingles
 
 _ROWS = 4096  # of a pool worked on at once
 

@@ -12,7 +12,7 @@ from methods.conversation import content_at, texts_before_last
 from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats
 from methods.streamed import Batches, Streamed
-from methods.text import normalized, spacing_normalized
+from methods.texts.words import normalized, spacing_normalized
 from schemas.lineage import Rule
 from schemas.method import Using
 
@@ -23,7 +23,7 @@ class Exact(Streamed, Repeats):
     """Drops an example when another of the same normalised text stays; of each group exactly one stays.
 
     ``normalize`` says how much may differ. ``spacing``: NFKC, without invisible characters, lower case, whitespace
-    collapsed, so that ``3 + 4`` and ``3 - 4`` differ. ``words``: only the folded words count (`methods.text`), not
+    collapsed, so that ``3 + 4`` and ``3 - 4`` differ. ``words``: only the folded words count (`methods.texts.words`), not
     punctuation, accents or look-alike letters. ``none``: every character. ``on: prompt`` compares all turns but the
     last, ``answer`` the last, ``both`` the whole conversation with its roles, tools and the other answer of a
     preference example. Equal means equal in 128 bits of BLAKE2b. Score: 1 for a repeat.

@@ -11,11 +11,11 @@ from methods.dedup._clusters import Cluster, Things, connected, greedy
 from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct, RowSets, distinct_sets
-from methods.minhash import Affine61, OddMultipliers, Permutations, band_keys, best_bands, signature_blocks
 from methods.parallel import in_order
-from methods.shingles import Unit
 from methods.spill import Columns, let_go
 from methods.streamed import Batches, Streamed
+from methods.texts.minhash import Affine61, OddMultipliers, Permutations, band_keys, best_bands, signature_blocks
+from methods.texts.shingles import Unit
 from schemas.lineage import Rule
 from schemas.method import Progress, Using
 
@@ -26,7 +26,7 @@ _SETS = 1 << 14  # signatures made at once
 class MinHash(Streamed, Repeats):
     """Drops an example whose shingles are mostly those of another that stays; score: Jaccard similarity, in (0, 1].
 
-    Shingles are n-grams of folded words (`methods.text`: case, accents, punctuation, look-alikes and invisible
+    Shingles are n-grams of folded words (`methods.texts.words`: case, accents, punctuation, look-alikes and invisible
     characters do not count; scripts without spaces give one word per character) or of characters. Candidates share a
     band of a MinHash signature; with ``verify`` their true Jaccard similarity decides, so that nothing is dropped below
     the threshold. Clusters are the connected components of those pairs, and the best of each stays; ``evidence`` names

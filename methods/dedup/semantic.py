@@ -11,8 +11,8 @@ from methods.dedup._cosines import DECIMALS, Homes, Vectors, any_earlier, cosine
 from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct
 from methods.keyed import drawn_seed
-from methods.kmeans import kmeans
 from methods.parallel import in_order
+from methods.points.kmeans import kmeans
 from methods.spill import Growing
 from schemas.lineage import Rule
 from schemas.method import Using

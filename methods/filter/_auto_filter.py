@@ -9,13 +9,13 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.protocols import FailureClass
-from methods.agreement import mean_of_present
+from methods.asking.agreement import mean_of_present
+from methods.asking.parsing import Unparsed, after_marker
+from methods.asking.prompt_files import Prompt
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
 from methods.filter._bsdetector import LETTER_SCORES
 from methods.filter._confidence import Confidence, Consistency, Likelihood
-from methods.parsing import Unparsed, after_marker
-from methods.prompt_files import Prompt
-from methods.prompted import Prompted
-from methods.sampling import Draw
 from schemas.lineage import Rule
 from schemas.method import TOKENS_PER_WORD, Expected, FilterMethod
 

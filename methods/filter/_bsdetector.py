@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from methods.agreement import mean_of_present, weighted
+from methods.asking.agreement import mean_of_present, weighted
 
 #: What a chosen option says about the proposed answer: (A) correct, (B) incorrect, (C) not certain.
 LETTER_SCORES: Mapping[str, float] = {"A": 1.0, "B": 0.0, "C": 0.5}

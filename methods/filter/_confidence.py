@@ -11,12 +11,12 @@ from typing import Any, Literal, Protocol
 import polars as pl
 
 from backends.protocols import LLM, NLI, Reply, Request, ScoreRequest, Turn
+from methods.asking.parsing import Unparsed, letter_of
+from methods.asking.prompt_files import Prompt
+from methods.asking.sampling import Draw, calls_of, failure_of, is_cut_off, sample
 from methods.conversation import as_turns
 from methods.filter import _bsdetector as bsdetector
 from methods.filter._likelihood import Likelihood, likelihoods
-from methods.parsing import Unparsed, letter_of
-from methods.prompt_files import Prompt
-from methods.sampling import Draw, calls_of, failure_of, is_cut_off, sample
 from schemas.method import Progress, Using
 
 Consistency = Literal["nli", "exact"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from backends.protocols import LLM, Request, Turn
+from methods.asking.sampling import Draw, calls_of, failure_of, sample
 from methods.filter._confidence import Asked
 from methods.filter._verdict import Comparing, Pair, Ruling, rulings
-from methods.sampling import Draw, calls_of, failure_of, sample
 from schemas.method import Using
 
 #: Outcomes of a candidate, in words; a failed call is ``candidate-CLASS`` or ``verdict-CLASS``.

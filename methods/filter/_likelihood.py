@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backends.protocols import LLM, ScoreRequest, TokenLogprobs, Turn
-from methods.sampling import calls_of
+from methods.asking.sampling import calls_of
 
 Likelihood = Literal["none", "probability", "gain"]
 

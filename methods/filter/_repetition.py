@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from methods.keyed import mix64
-from methods.ngrams import WordStream, ngrams, word_streams
+from methods.texts.ngrams import WordStream, ngrams, word_streams
 
 N = 5  # words of the n-grams whose repetition is counted
 LONGEST_UNIT = 8  # words of the longest unit that is looked for back to back

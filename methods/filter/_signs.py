@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from methods.conversation import content_at, roles_of, texts_before_last, texts_of
-from methods.text import spacing_normalized
+from methods.texts.words import spacing_normalized
 
 CONTROL = r"[\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufdd0-\ufdef\ufffd-\uffff]"
 DIRECTION_OR_TAG = r"[\u202d\u202e\U000e0020-\U000e007f]"

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from backends.protocols import LLM, Request, ScoreRequest, Turn
-from methods.agreement import agree_in_both_orders
+from methods.asking.agreement import agree_in_both_orders
+from methods.asking.parsing import Unparsed, verdict_of
+from methods.asking.prompt_files import Prompt
+from methods.asking.sampling import Draw, calls_of, failure_of, sample
 from methods.filter._bsdetector import chances_of, combined
 from methods.filter._confidence import Asked, Confidence, Consistency, confidences_of
 from methods.filter._likelihood import Likelihood
-from methods.parsing import Unparsed, verdict_of
-from methods.prompt_files import Prompt
-from methods.sampling import Draw, calls_of, failure_of, sample
 from schemas.method import Progress
 
 Reading = Literal["reply", "probability"]

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from methods.agreement import mean_of_present
+from methods.asking.agreement import mean_of_present
+from methods.asking.sampling import Draw
 from methods.filter._auto_filter import (
     NO_CONFIDENCES,
     AutoFilter,
@@ -21,7 +22,6 @@ from methods.filter._auto_filter import (
 from methods.filter._confidence import Confidence, asked_of, confidences
 from methods.filter._correction import Case, correct, in_words, outcomes_in_words, shown
 from methods.filter._verdict import Comparing, Reading
-from methods.sampling import Draw
 from schemas.examples import VERDICTS, answer_text, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

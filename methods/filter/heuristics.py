@@ -14,7 +14,7 @@ from pydantic import Field
 
 from methods.filter import _signs as signs
 from methods.filter._repetition import Repetition, repetition_of
-from methods.ngrams import word_streams
+from methods.texts.ngrams import word_streams
 from methods.verdicts import keep_or_reject
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

@@ -10,11 +10,11 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Reply, Request, Turn
-from methods.calibration import calibration, judge_called, own_family
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, calls_of, failure_of, sample
 from methods.filter._rating import Rating, cut_ratings, rating_of
 from methods.keyed import keyed_hashes
-from methods.prompted import Prompted
-from methods.sampling import Draw, calls_of, failure_of, sample
+from methods.measuring.calibration import calibration, judge_called, own_family
 from methods.stats import spearman
 from schemas.examples import VERDICTS, answer_text, conform, prompt_text
 from schemas.identity import canonical_json

@@ -10,10 +10,10 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Reply, Request, Turn
+from methods.asking.sampling import Draw, calls_of, failure_of, sample
 from methods.conversation import content_at
 from methods.keyed import keyed_hashes
-from methods.metrics import exact_match
-from methods.sampling import Draw, calls_of, failure_of, sample
+from methods.texts.metrics import exact_match
 from schemas.examples import VERDICTS, answer_text, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

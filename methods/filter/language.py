@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from methods.languages import Told, known_languages, languages_of
+from methods.texts.languages import Told, known_languages, languages_of
 from methods.verdicts import keep_or_reject
 from schemas.errors import UsageError
 from schemas.examples import answer_text, prompt_text

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.licenses import NON_COMMERCIAL, TEACHER_TERMS, parts_of
+from methods.texts.licenses import NON_COMMERCIAL, TEACHER_TERMS, parts_of
 from methods.verdicts import keep_or_reject
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

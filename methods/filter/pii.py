@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.personal import KINDS, Found, Kind, found_in
+from methods.texts.personal import KINDS, Found, Kind, found_in
 from schemas.examples import VERDICTS, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

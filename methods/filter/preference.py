@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.calibration import calibration, judge_called, own_family
+from methods.asking.pairwise import POINTS, Outcome, Pair, Said, both_orders, length_figures, said_of, tally, verdict
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, calls_of, sample
 from methods.conversation import texts_of
 from methods.keyed import keyed_hashes
-from methods.pairwise import POINTS, Outcome, Pair, Said, both_orders, length_figures, said_of, tally, verdict
-from methods.prompted import Prompted
-from methods.sampling import Draw, calls_of, sample
+from methods.measuring.calibration import calibration, judge_called, own_family
 from schemas.examples import VERDICTS, conform
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from methods.conversation import content_at
-from methods.refusals import CATEGORIES, CATEGORY_IDS, categories_of, refusal_phrase
-from methods.text import normalized
+from methods.texts.refusals import CATEGORIES, CATEGORY_IDS, categories_of, refusal_phrase
+from methods.texts.words import normalized
 from methods.verdicts import keep_or_reject
 from schemas.examples import answer_text, prompt_text
 from schemas.identity import canonical_json

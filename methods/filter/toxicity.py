@@ -8,13 +8,13 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from backends.protocols import Reply, Request, Turn
+from methods.asking.parsing import Unparsed, yes_or_no
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, calls_of, failure_of, sample
 from methods.conversation import texts_of
 from methods.filter._known_texts import INSULTS, POLITE
 from methods.filter._prototypes import Leaning, labelled_texts
 from methods.needs import needed
-from methods.parsing import Unparsed, yes_or_no
-from methods.prompted import Prompted
-from methods.sampling import Draw, calls_of, failure_of, sample
 from schemas.examples import VERDICTS, answer_text, conform, prompt_text
 from schemas.identity import canonical_json
 from schemas.lineage import Rule

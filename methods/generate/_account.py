@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from methods.asking.projection import copied
 from methods.generate._ledger import Ledger, Pedigree
-from methods.projection import copied
 from schemas.errors import InvariantViolation
 from schemas.identity import canonical_json
 from schemas.method import Generated

@@ -7,13 +7,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from backends.protocols import Reply, Request
-from methods.acceptance import Decision, RougeStanding, accept_greedily
+from methods.asking.sampling import calls_of, failure_of, is_cut_off, sample
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Bounds, Compat, judged, series_items
 from methods.generate._seeds import Seed
-from methods.metrics import Neighbor, rouge_tokens
-from methods.sampling import calls_of, failure_of, is_cut_off, sample
-from methods.text import similarity_tokens
+from methods.texts.acceptance import Decision, RougeStanding, accept_greedily
+from methods.texts.metrics import Neighbor, rouge_tokens
+from methods.texts.words import similarity_tokens
 from schemas.method import Using
 
 

@@ -10,14 +10,14 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import LLM, Request
-from methods.answers import same_final_answer
+from methods.asking.answers import same_final_answer
+from methods.asking.rewriting import refusal_of
+from methods.asking.sampling import Draw, calls_of, sample_each
 from methods.generate._account import Account
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Group, given_of, groups_of, need_field
 from methods.keyed import drawn_seed
 from methods.needs import needed
-from methods.rewriting import refusal_of
-from methods.sampling import Draw, calls_of, sample_each
 from schemas.identity import canonical_json
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 

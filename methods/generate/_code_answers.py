@@ -4,9 +4,9 @@ import ast
 import re
 from dataclasses import dataclass
 
-from methods.execution import code_of
-from methods.parsing import Unparsed
-from methods.python_names import parsed_python
+from methods.asking.execution import code_of
+from methods.asking.parsing import Unparsed
+from methods.texts.python_names import parsed_python
 
 _TESTS = re.compile(r"(?<!\s)\s*<tests>\s*\n")
 _BULLET = re.compile(r"[\s\-*\d.)]*+")

@@ -2,8 +2,8 @@
 
 import re
 
-from methods.prompt_files import one_line
-from methods.text import words
+from methods.asking.prompt_files import one_line
+from methods.texts.words import words
 
 #: Words that carry no content: an answer made of nothing else says nothing.
 STOP_WORDS = frozenset({

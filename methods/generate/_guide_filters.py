@@ -14,8 +14,8 @@ from string import punctuation
 import numpy as np
 from rapidfuzz.distance import LCSseq
 
-from methods.agreement import Vote, shortest_majority
-from methods.parsing import Unparsed
+from methods.asking.agreement import Vote, shortest_majority
+from methods.asking.parsing import Unparsed
 
 #: How an assistant begins when it talks about the task instead of doing it. Written for this project.
 OPENERS = (

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.protocols import LLM, Reply, ScoreRequest
+from methods.asking.parsing import Unparsed
+from methods.asking.sampling import calls_of, failure_of
 from methods.generate._bootstrap import refusal_name
 from methods.generate._guide_filters import LengthBounds, agreed, label_in, noise_in
 from methods.generate._guide_tasks import Asking, GuideTask, annotation_turns
-from methods.parsing import Unparsed
-from methods.sampling import calls_of, failure_of
 
 #: An input that says nothing: how likely a label is after it is how much the model likes the label as such.
 NO_INPUT = "N/A"

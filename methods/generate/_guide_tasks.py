@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 
 from backends.protocols import Request, Turn
+from methods.asking.prompt_files import Prompt
+from methods.asking.sampling import Draw
 from methods.generate._parse import Instance
 from methods.generate._seeds import Seed
-from methods.prompt_files import Prompt
-from methods.sampling import Draw
 
 Kind = Literal["auto", "classification", "generation"]
 PromptOf = Callable[[str], Prompt]

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from backends.protocols import Reply
+from methods.asking.parsing import Unparsed, yes_or_no
+from methods.asking.sampling import calls_of, failure_of, is_cut_off
 from methods.generate._bootstrap import Task, refusal_name
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Compat, Instance, labelled_instances, sifted, task_instances
 from methods.generate._surface import plain, varied
-from methods.parsing import Unparsed, yes_or_no
-from methods.sampling import calls_of, failure_of, is_cut_off
 
 Kind = Literal["generation", "classification", "answer"]
 

@@ -6,12 +6,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backends.protocols import LLM, Request
-from methods.answers import final_answer, same_final_answer
-from methods.asking import Asking, ask_for, ask_for_model
+from methods.asking.answers import final_answer, same_final_answer
+from methods.asking.parsing import letter_of
+from methods.asking.prompt_files import Prompt
+from methods.asking.rewriting import Passed
+from methods.asking.structured import Asking, ask_for, ask_for_model
 from methods.generate._pool import Given
-from methods.parsing import letter_of
-from methods.prompt_files import Prompt
-from methods.rewriting import Passed
 
 
 class Verdict(BaseModel):

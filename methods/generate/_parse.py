@@ -7,7 +7,7 @@ from functools import lru_cache
 from string import punctuation
 from typing import Literal
 
-from methods.text import words
+from methods.texts.words import words
 
 #: ``fixed`` mends what the published code gets wrong; ``official`` reproduces it.
 Compat = Literal["fixed", "official"]

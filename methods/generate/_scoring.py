@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from backends.protocols import LLM, Request, ScoreRequest
-from methods.agreement import mean_of_present
-from methods.answers import vote_key
-from methods.asking import Asking, Heard, ask_for, ask_for_model
+from methods.asking.agreement import mean_of_present
+from methods.asking.answers import vote_key
+from methods.asking.parsing import Unparsed, score_of
+from methods.asking.prompt_files import Prompt
+from methods.asking.structured import Asking, Heard, ask_for, ask_for_model
 from methods.generate._candidates import Question
 from methods.generate._pool import Given, turns_before
-from methods.parsing import Unparsed, score_of
-from methods.prompt_files import Prompt
 from schemas.errors import BudgetExceeded
 
 #: Ratings lie between these, both included.

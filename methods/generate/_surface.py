@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from methods.asking.prompts import question
 from methods.generate._parse import Instance
-from methods.prompts import question
 
 _WITH_INPUT = (
     "{task}\nInput: {given}\nOutput:",

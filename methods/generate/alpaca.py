@@ -7,15 +7,15 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Reply, Request
-from methods.acceptance import RougeStanding, accept_greedily
+from methods.asking.prompted import Prompted
+from methods.asking.prompts import question
+from methods.asking.sampling import Draw, calls_of, failure_of, is_cut_off, sample
 from methods.generate._alpaca_parse import Block, blocks
 from methods.generate._bootstrap import nearness, novelty_tokens, refusal_name
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import BLOCKLIST, Bounds, Compat, refusal, sifted
 from methods.generate._seeds import Seed, seeds_of
-from methods.prompted import Prompted
-from methods.prompts import question
-from methods.sampling import Draw, calls_of, failure_of, is_cut_off, sample
+from methods.texts.acceptance import RougeStanding, accept_greedily
 from schemas.errors import EmptyStage
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 

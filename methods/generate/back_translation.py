@@ -9,7 +9,11 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from backends.protocols import NLI, Embedder, Request
-from methods.asking import Asking
+from methods.asking.projection import answered, asking
+from methods.asking.prompted import Prompted
+from methods.asking.rewriting import refusal_of
+from methods.asking.sampling import Draw, calls_of, sample, sample_each
+from methods.asking.structured import Asking
 from methods.generate._account import Account
 from methods.generate._candidates import blocks, same_text
 from methods.generate._ledger import Pedigree
@@ -17,10 +21,6 @@ from methods.generate._pool import Given, given_of
 from methods.generate._scoring import ratings
 from methods.keyed import drawn_seed
 from methods.needs import needed
-from methods.projection import answered, asking
-from methods.prompted import Prompted
-from methods.rewriting import refusal_of
-from methods.sampling import Draw, calls_of, sample, sample_each
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 

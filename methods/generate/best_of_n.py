@@ -5,15 +5,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from methods.asking import Asking
-from methods.choice import best, top_share
+from methods.asking.choice import best, top_share
+from methods.asking.projection import answered
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
+from methods.asking.structured import Asking
 from methods.generate._account import Account
 from methods.generate._candidates import Candidate, FromCandidates, Question, parents_of
 from methods.generate._ledger import Pedigree
 from methods.generate._scoring import Scored, agreements, likelihoods, rated
-from methods.projection import answered
-from methods.prompted import Prompted
-from methods.sampling import Draw
 from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 Scorer = Literal["judge", "student", "agreement"]

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from backends.protocols import Request, Turn
-from methods.answers import same_final_answer
-from methods.asking import ask_for
+from methods.asking.answers import same_final_answer
+from methods.asking.parsing import Unparsed
+from methods.asking.projection import answered, critique_input
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
+from methods.asking.structured import ask_for
 from methods.generate._account import Account
 from methods.generate._candidates import Candidate, FromCandidates, Question
-from methods.parsing import Unparsed
-from methods.projection import answered, critique_input
-from methods.prompted import Prompted
-from methods.sampling import Draw
 from schemas.method import TOKENS_PER_WORD, Expected, Using
 
 _VERDICT = re.compile(r"conclusion\W{0,6}(right|wrong)\b", re.IGNORECASE)

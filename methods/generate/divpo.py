@@ -7,18 +7,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from methods.answers import same_final_answer
-from methods.asking import Asking
-from methods.choice import diverse_pair, inverse_frequency
+from methods.asking.answers import same_final_answer
+from methods.asking.choice import diverse_pair, inverse_frequency
+from methods.asking.parsing import checked_schema
+from methods.asking.projection import answered
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
+from methods.asking.structured import Asking
 from methods.generate._account import Account
 from methods.generate._candidates import FromCandidates, Question, same_text
 from methods.generate._ledger import Pedigree
 from methods.generate._scoring import Scored, computed, likelihoods, rated, unlike
-from methods.parsing import checked_schema
-from methods.projection import answered
-from methods.prompted import Prompted
-from methods.sampling import Draw
-from methods.text import words
+from methods.texts.words import words
 from schemas.examples import turns
 from schemas.method import TOKENS_PER_WORD, Expected, Using
 

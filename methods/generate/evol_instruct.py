@@ -10,18 +10,18 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backends.protocols import Request
-from methods.asking import Asking, ask_for, ask_for_model
+from methods.asking.parsing import Unparsed, yes_or_no
+from methods.asking.projection import Messages, answered, asking
+from methods.asking.prompted import Prompted
+from methods.asking.rewriting import refusal_of
+from methods.asking.sampling import Draw, calls_of, sample
+from methods.asking.structured import Asking, ask_for, ask_for_model
 from methods.generate._account import Account
 from methods.generate._elimination import answer_fault, prompt_fault, tidied
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of, turns_before
 from methods.keyed import drawn_seed, keyed_uniform
 from methods.needs import needed
-from methods.parsing import Unparsed, yes_or_no
-from methods.projection import Messages, answered, asking
-from methods.prompted import Prompted
-from methods.rewriting import refusal_of
-from methods.sampling import Draw, calls_of, sample
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 OPERATORS = ("constraints", "deepen", "concretize", "reasoning", "breadth")

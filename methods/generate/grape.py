@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from methods.choice import by_score
+from methods.asking.choice import by_score
+from methods.asking.projection import answered
 from methods.generate._account import Account
 from methods.generate._candidates import FromCandidates, Question, parents_of, same_text
 from methods.generate._ledger import Pedigree
 from methods.generate._scoring import likelihoods
-from methods.projection import answered
 from schemas.errors import UsageError
 from schemas.method import TOKENS_PER_WORD, Expected, Using
 

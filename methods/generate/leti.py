@@ -5,12 +5,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from methods.execution import outcomes_of, source_of
+from methods.asking.execution import outcomes_of, source_of
+from methods.asking.projection import answered, prefixed
+from methods.asking.sampling import Draw
 from methods.generate._account import Account
 from methods.generate._candidates import Candidate, FromCandidates, Question
 from methods.needs import needed
-from methods.projection import answered, prefixed
-from methods.sampling import Draw
 from schemas.method import Using
 
 #: Marks of the published code.

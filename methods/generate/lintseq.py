@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.edit_sequences import SEPARATOR, Listing, diffs_of, edits_of
-from methods.execution import code_of
+from methods.asking.execution import code_of
+from methods.asking.projection import answered
 from methods.generate._account import Account
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed, keyed_hashes
-from methods.projection import answered
-from methods.python_names import parsed_python
+from methods.texts.edit_sequences import SEPARATOR, Listing, diffs_of, edits_of
+from methods.texts.python_names import parsed_python
 from schemas.method import Generated, GenerateMethod, Using
 
 

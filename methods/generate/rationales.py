@@ -9,18 +9,18 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.protocols import Request
-from methods.answers import final_answer, same_answer
-from methods.asking import Heard, ask_for, unheard
+from methods.asking.answers import final_answer, same_answer
+from methods.asking.parsing import Unparsed
+from methods.asking.projection import EXPLAIN, PREDICT, answered, prefixed
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw
+from methods.asking.structured import Heard, ask_for, unheard
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed
 from methods.needs import needed
-from methods.parsing import Unparsed
-from methods.projection import EXPLAIN, PREDICT, answered, prefixed
-from methods.prompted import Prompted
-from methods.sampling import Draw
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from methods.answers import final_answer, official_rft_answer, same_final_answer, vote_key
-from methods.arithmetic import TOLERANCE, Equation, annotations, check_equation, equations_in, path_key
-from methods.choice import distinct
+from methods.asking.answers import final_answer, official_rft_answer, same_final_answer, vote_key
+from methods.asking.arithmetic import TOLERANCE, Equation, annotations, check_equation, equations_in, path_key
+from methods.asking.choice import distinct
+from methods.asking.projection import answered
+from methods.asking.sampling import Draw
 from methods.generate._account import Account
 from methods.generate._candidates import Candidate, FromCandidates, Question
-from methods.projection import answered
-from methods.sampling import Draw
 from schemas.method import Using
 
 
@@ -21,7 +21,7 @@ class RejectionSampling(FromCandidates):
     A path is the list of its equations: calculator annotations (``<<48/2=24>>``), or, where a solution has none, the
     equations of its text. Every equation must hold. Without ``reference`` each example's own answer is the reference,
     which is taken as it stands and comes first; with it, the pool's answers are candidates like any other. Arithmetic is
-    evaluated by a parser of our own (``methods.arithmetic``), never by the host language.
+    evaluated by a parser of our own (``methods.asking.arithmetic``), never by the host language.
 
     Departs from the published code unless ``compat: official``: every side of a chain ``a=b=c`` is checked, an annotation
     ends at ``>>`` even if it holds a ``>``, final answers are read from more than ``#### n``, a sampled path that equals

@@ -9,16 +9,16 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request
+from methods.asking.projection import response_only
+from methods.asking.prompted import Prompted
+from methods.asking.rewriting import refusal_of
+from methods.asking.sampling import Draw, calls_of, sample
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import by_key, drawn_seed, keyed_hashes
 from methods.needs import needed
-from methods.projection import response_only
-from methods.prompted import Prompted
-from methods.rewriting import refusal_of
-from methods.sampling import Draw, calls_of, sample
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 _REFUSAL = re.compile(r"\b(?:ai|sorry)\b", re.IGNORECASE)

@@ -9,16 +9,16 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Reply, Request
-from methods.execution import code_of, outcomes_of
+from methods.asking.execution import code_of, outcomes_of
+from methods.asking.parsing import Unparsed
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, calls_of, failure_of, sample, sample_each
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._code_answers import Names, Solution, names_in, read_concepts, read_solution
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import drawn_seed, keyed_hashes
-from methods.parsing import Unparsed
-from methods.prompted import Prompted
-from methods.sampling import Draw, calls_of, failure_of, sample, sample_each
 from schemas.examples import turns
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 

@@ -10,6 +10,9 @@ import polars as pl
 from pydantic import BeforeValidator, Field
 
 from backends.protocols import Request
+from methods.asking.prompted import Prompted
+from methods.asking.prompts import question
+from methods.asking.sampling import Draw, calls_of, failure_of, sample, sample_each
 from methods.generate._bootstrap import refusal_name
 from methods.generate._guide_filters import (
     OPENERS,
@@ -27,9 +30,6 @@ from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Compat
 from methods.generate._seeds import seeds_of
 from methods.keyed import drawn_seed
-from methods.prompted import Prompted
-from methods.prompts import question
-from methods.sampling import Draw, calls_of, failure_of, sample, sample_each
 from schemas.errors import EmptyStage
 from schemas.identity import digest16
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using

@@ -8,15 +8,15 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request
-from methods import prompts
+from methods.asking import prompts
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, sample
 from methods.generate._bootstrap import Shown, Task, bootstrap
 from methods.generate._demonstrations import NO_DEMONSTRATIONS, Demonstrations, Shots, draw_demonstrations
 from methods.generate._instances import classification_verdicts, instances_in, rows_of
 from methods.generate._ledger import Ledger
 from methods.generate._parse import BLOCKLIST, Bounds, Compat
 from methods.generate._seeds import Seed, seeds_of
-from methods.prompted import Prompted
-from methods.sampling import Draw, sample
 from schemas.errors import EmptyStage
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 

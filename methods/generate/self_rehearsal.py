@@ -9,8 +9,12 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from backends.protocols import Reply, Request
-from methods.asking import Asking
-from methods.execution import outcomes_of, source_of
+from methods.asking.execution import outcomes_of, source_of
+from methods.asking.projection import answered
+from methods.asking.prompted import Prompted
+from methods.asking.rewriting import Passed, Rewritten, Way, rewrite
+from methods.asking.sampling import Draw, sample
+from methods.asking.structured import Asking
 from methods.generate._account import Account
 from methods.generate._candidates import blocks
 from methods.generate._judging import judged, matched
@@ -18,10 +22,6 @@ from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of, need_field
 from methods.keyed import drawn_seed
 from methods.needs import needed
-from methods.projection import answered
-from methods.prompted import Prompted
-from methods.rewriting import Passed, Rewritten, Way, rewrite
-from methods.sampling import Draw, sample
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 SOURCES = ("model", "paraphrase", "gold")

@@ -7,14 +7,14 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request
+from methods.asking.projection import answered
+from methods.asking.rewriting import refusal_of
+from methods.asking.sampling import Draw, calls_of, sample
 from methods.generate._account import Account
 from methods.generate._candidates import blocks, same_text
 from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of, groups_of
 from methods.keyed import drawn_seed
-from methods.projection import answered
-from methods.rewriting import refusal_of
-from methods.sampling import Draw, calls_of, sample
 from schemas.examples import turns
 from schemas.identity import fingerprint
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from methods.rounding import largest_remainder, normalized_weights
+from methods.mixtures.rounding import largest_remainder, normalized_weights
 from schemas.errors import UsageError
 from schemas.method import Blend
 

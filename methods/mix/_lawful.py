@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from methods.laws import Fitted, Law, cross_validated, fit_all
 from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of, losses_of
-from methods.mixture_designs import dirichlet
-from methods.mixture_findings import share_intervals
-from methods.mixture_proposals import predicted
-from methods.mixture_runs import Lab, Run
+from methods.mixtures.designs import dirichlet
+from methods.mixtures.findings import share_intervals
+from methods.mixtures.laws import Fitted, Law, cross_validated, fit_all
+from methods.mixtures.proposals import predicted
+from methods.mixtures.runs import Lab, Run
 from schemas.errors import UsageError
 
 #: How many nats a proposal may be from the law's best mixture: the one that is taken, and those behind an interval.

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from backends.protocols import Tuning
 from methods.mix._proxies import Finding, Job, ProxyMix, Watch
-from methods.mixture_findings import share_intervals
-from methods.mixture_runs import Lab, conversations, draw, group_losses
-from methods.rounding import largest_remainder
-from methods.simplex import within
+from methods.mixtures.findings import share_intervals
+from methods.mixtures.rounding import largest_remainder
+from methods.mixtures.runs import Lab, conversations, draw, group_losses
+from methods.mixtures.simplex import within
 from schemas.errors import BackendError
 from schemas.method import Using
 

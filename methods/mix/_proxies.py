@@ -10,8 +10,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.mix._blend import blend, sizes_of
-from methods.mixture_findings import compared, plain_comparison, plain_interval, sentence, student_interval
-from methods.mixture_runs import Lab, Run, measure, prepared, runs_of, table
+from methods.mixtures.findings import compared, plain_comparison, plain_interval, sentence, student_interval
+from methods.mixtures.runs import Lab, Run, measure, prepared, runs_of, table
 from schemas.errors import BackendError, UsageError
 from schemas.method import Blend, MixMethod, Using
 

@@ -7,10 +7,10 @@ import numpy as np
 from pydantic import Field
 
 from methods.mix._online import OnlineMix, learn, measured
-from methods.mixture_designs import spiked
-from methods.mixture_online import aioli, mixing_matrix, normalized_matrix
-from methods.mixture_runs import Lab
-from methods.simplex import exponentiated
+from methods.mixtures.designs import spiked
+from methods.mixtures.online import aioli, mixing_matrix, normalized_matrix
+from methods.mixtures.runs import Lab
+from methods.mixtures.simplex import exponentiated
 from schemas.errors import UsageError
 from schemas.method import Using
 
@@ -19,7 +19,7 @@ class Aioli(OnlineMix):
     """Online estimate of the linear mixing law: a part of each round is spent on one spiked mixture per source.
 
     The drops of all groups' losses give the matrix A of ``drops = A @ mixtures``; normalized (see
-    `methods.mixture_online`) and weighed by the groups' importance, its column sums move the mixture, whose moving
+    `methods.mixtures.online`) and weighed by the groups' importance, its column sums move the mixture, whose moving
     average the rest of the round is trained on. Losses fall fastest at first, so the trials of every second round come in the
     reverse of a random order. The mean over rounds is the result, 0 to 1, sum 1.
 

@@ -7,12 +7,12 @@ import numpy as np
 from pydantic import Field
 
 from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of, losses_of
-from methods.mixture_amounts import best_amounts, extrapolated_amounts, source_curves
-from methods.mixture_designs import one_at_a_time
-from methods.mixture_findings import share_intervals
-from methods.mixture_runs import Lab, Run
-from methods.rounding import largest_remainder
-from methods.simplex import within
+from methods.mixtures.amounts import best_amounts, extrapolated_amounts, source_curves
+from methods.mixtures.designs import one_at_a_time
+from methods.mixtures.findings import share_intervals
+from methods.mixtures.rounding import largest_remainder
+from methods.mixtures.runs import Lab, Run
+from methods.mixtures.simplex import within
 
 
 class AutoScale(ProxyMix):

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from methods.curriculum import three_passes
-from methods.interactions import best_within_reach, equivalence
 from methods.mix._proxies import Finding, Job, ProxyMix, Watch, job_of, losses_of
-from methods.mixture_runs import Lab, Run
+from methods.mixtures.curriculum import three_passes
+from methods.mixtures.interactions import best_within_reach, equivalence
+from methods.mixtures.runs import Lab, Run
 from schemas.errors import UsageError
 from schemas.method import Blend, Using
 

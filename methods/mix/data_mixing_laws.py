@@ -6,12 +6,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from methods.laws import Exponential, Fitted, Law
 from methods.mix._lawful import EXACT, ROUGH, LawMix
-from methods.mixture_designs import halvings
-from methods.mixture_proposals import best_shares
-from methods.mixture_runs import Lab, Run, runs_of
-from methods.step_laws import extrapolated
+from methods.mixtures.designs import halvings
+from methods.mixtures.laws import Exponential, Fitted, Law
+from methods.mixtures.proposals import best_shares
+from methods.mixtures.runs import Lab, Run, runs_of
+from methods.mixtures.step_laws import extrapolated
 from schemas.errors import UsageError
 
 

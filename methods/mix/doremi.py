@@ -8,8 +8,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.mix._online import OnlineMix, learn
-from methods.mixture_online import doremi
-from methods.mixture_runs import Lab, conversations, draw, mean_loss
+from methods.mixtures.online import doremi
+from methods.mixtures.runs import Lab, conversations, draw, mean_loss
 from schemas.errors import BackendError
 from schemas.method import Using
 

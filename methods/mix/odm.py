@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.mix._online import OnlineMix, learn
-from methods.mixture_online import odm, odm_exploration, odm_reward
-from methods.mixture_runs import Lab, draw
+from methods.mixtures.online import odm, odm_exploration, odm_reward
+from methods.mixtures.runs import Lab, draw
 from schemas.errors import BackendError, UsageError
 from schemas.method import Using
 

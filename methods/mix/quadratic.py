@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from methods.laws import Fitted, Law, Quadratic
 from methods.mix._lawful import EXACT, ROUGH, LawMix
-from methods.mixture_proposals import best_shares
+from methods.mixtures.laws import Fitted, Law, Quadratic
+from methods.mixtures.proposals import best_shares
 
 
 class QuadraticMix(LawMix):

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from methods.laws import Fitted, Law, Linear
-from methods.laws_trees import Trees
 from methods.mix._lawful import LawMix
-from methods.mixture_proposals import simulated_best
+from methods.mixtures.laws import Fitted, Law, Linear
+from methods.mixtures.laws_trees import Trees
+from methods.mixtures.proposals import simulated_best
 
 
 class RegMix(LawMix):

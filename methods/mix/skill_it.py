@@ -8,8 +8,8 @@ from pydantic import Field
 
 from methods.mix._online import OnlineMix, learn, measured, untrained
 from methods.mix._proxies import Job, job_of
-from methods.mixture_online import skill_graph, skill_it, skill_it_start
-from methods.mixture_runs import Lab, Run
+from methods.mixtures.online import skill_graph, skill_it, skill_it_start
+from methods.mixtures.runs import Lab, Run
 from schemas.errors import BackendError, UsageError
 from schemas.method import Using
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from backends.protocols import LLM, ScoreRequest, TokenLogprobs
+from methods.asking.sampling import CHUNK, PASSING
 from methods.conversation import as_turns
-from methods.sampling import CHUNK, PASSING
 from schemas.errors import BackendError, BudgetExceeded, EngineDown
 from schemas.method import Using
 

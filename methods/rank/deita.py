@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request, ScoreRequest, TokenLogprobs, Turn
-from methods.prompted import Prompted
-from methods.sampling import Draw, failure_of, sample
+from methods.asking.prompted import Prompted
+from methods.asking.sampling import Draw, failure_of, sample
 from methods.streamed import MeasuredRank
 from schemas.errors import BudgetExceeded
 from schemas.method import TOKENS_PER_WORD, Expected, Using

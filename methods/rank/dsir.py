@@ -11,8 +11,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import drawn_seed, keyed_uniform
+from methods.points.vectors import On, aimed, text_on
 from methods.streamed import Batches, StreamedRank
-from methods.vectors import On, aimed, text_on
 from schemas.method import Using
 
 _TOKENS = re.compile(r"\w+|[^\w\s]+")

@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import by_key, keyed_hashes
-from methods.transport import calibrated_gradient, extended, sinkhorn, squared_distances
-from methods.vectors import On, aimed, embedded
+from methods.points.transport import calibrated_gradient, extended, sinkhorn, squared_distances
+from methods.points.vectors import On, aimed, embedded
 from schemas.method import RankMethod, Using
 
 

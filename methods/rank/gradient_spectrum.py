@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.mixture_runs import conversations
+from methods.mixtures.runs import conversations
+from methods.points.spectra import summary
 from methods.proxy_signals import by_chunk, over_pool, session_when_needed, taught
-from methods.spectra import summary
 from schemas.errors import UsageError
 from schemas.method import RankMethod, Using
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from methods.rank._scored import answers_given_prompts
 from methods.streamed import MeasuredRank
-from methods.text import normalized
+from methods.texts.words import normalized
 from schemas.examples import prompt_text
 from schemas.identity import digest16
 from schemas.method import TOKENS_PER_WORD, Expected, Using

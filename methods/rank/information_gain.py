@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.laws_fit import ridge_fit
-from methods.mixture_runs import conversations, mean_loss
+from methods.mixtures.laws_fit import ridge_fit
+from methods.mixtures.runs import conversations, mean_loss
+from methods.points.vectors import On, aimed, embedded
 from methods.proxy_signals import by_chunk, digest, drawn, goals, over_pool, session_when_needed, taught
-from methods.vectors import On, aimed, embedded
 from schemas.errors import BackendError
 from schemas.method import RankMethod, Using
 

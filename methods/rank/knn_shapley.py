@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.text import normalized
-from methods.vectors import On, aimed, blocks_of_cosines, embedded
+from methods.points.vectors import On, aimed, blocks_of_cosines, embedded
+from methods.texts.words import normalized
 from schemas.errors import UsageError
 from schemas.examples import answer_text
 from schemas.method import RankMethod, Using

@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import Field
 
 from methods.conversation import content_at
-from methods.ngrams import word_streams
 from methods.streamed import MeasuredRank
+from methods.texts.ngrams import word_streams
 from schemas.method import Using
 
 

@@ -9,9 +9,9 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Tuning
-from methods.mixture_runs import conversations
+from methods.mixtures.runs import conversations
+from methods.points.vectors import aimed
 from methods.proxy_signals import by_chunk, digest, drawn, goals, over_pool, session_when_needed, taught
-from methods.vectors import aimed
 from schemas.method import RankMethod, Using
 
 

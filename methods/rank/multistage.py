@@ -8,12 +8,12 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import by_key, keyed_hashes
-from methods.mixture_runs import conversations, mean_loss
-from methods.naive_bayes import BernoulliBayes
+from methods.mixtures.runs import conversations, mean_loss
+from methods.points.vectors import On, text_on
 from methods.proxy_signals import SIGNAL_VERSION, by_chunk, digest, drawn, over_pool, session_when_needed, taught
-from methods.text import words
+from methods.texts.naive_bayes import BernoulliBayes
+from methods.texts.words import words
 from methods.training_filter import Plan, filtered_training, word_numbers
-from methods.vectors import On, text_on
 from schemas.method import RankMethod, Using
 
 

@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import by_key
-from methods.vectors import On, aimed, blocks_of_cosines, embedded
+from methods.points.vectors import On, aimed, blocks_of_cosines, embedded
 from schemas.method import RankMethod, Using
 
 _CELLS = 40_000_000  # places kept of all queries together

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import drawn_seed, keyed_uniform
-from methods.vectors import On, aimed, blocks_of_cosines, embedded
+from methods.points.vectors import On, aimed, blocks_of_cosines, embedded
 from schemas.method import RankMethod, Using
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from methods.rounding import water_fill
+from methods.mixtures.rounding import water_fill
 from methods.select._cut import estimated_tokens
 from methods.verdicts import keep_or_reject
 from schemas.identity import canonical_json

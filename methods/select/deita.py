@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.greedy import apart
+from methods.points.greedy import apart
+from methods.points.vectors import On, embedded
 from methods.select._budget import SetBudget, chosen
 from methods.select._cut import OVER_BUDGET, ranked
-from methods.vectors import On, embedded
 from schemas.lineage import Rule
 from schemas.method import Using
 

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.greedy import facility_location, nearest_graph
+from methods.points.greedy import facility_location, nearest_graph
+from methods.points.vectors import On, embedded
 from methods.select._budget import SetBudget, by_id, chosen
-from methods.vectors import On, embedded
 from schemas.method import Using
 
 

@@ -7,13 +7,13 @@ import polars as pl
 from pydantic import Field
 
 from backends.protocols import Request, Sampling, ScoreRequest, Turn
+from methods.asking.sampling import sample
 from methods.conversation import as_turns, teaches
 from methods.keyed import keyed_uniform
-from methods.kmeans import kmeans
-from methods.rounding import largest_remainder
-from methods.sampling import sample
+from methods.mixtures.rounding import largest_remainder
+from methods.points.kmeans import kmeans
+from methods.points.vectors import On, embedded
 from methods.select._budget import SetBudget, by_id, chosen, shared_out
-from methods.vectors import On, embedded
 from schemas.method import Using
 
 

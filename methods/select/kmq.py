@@ -7,11 +7,11 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import keyed_uniform
-from methods.kmeans import kmeans
-from methods.rounding import largest_remainder
+from methods.mixtures.rounding import largest_remainder
+from methods.points.kmeans import kmeans
+from methods.points.vectors import On, embedded
 from methods.select._budget import SetBudget, by_id, chosen, shared_out
 from methods.select._cut import finite_scores
-from methods.vectors import On, embedded
 from schemas.errors import UsageError
 from schemas.method import Using
 

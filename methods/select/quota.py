@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from methods.rounding import largest_remainder
+from methods.mixtures.rounding import largest_remainder
 from methods.select._budget import fitting, shared_out, tokens_of
 from methods.select._cut import OVER_BUDGET, UNSCORED, ranked, settled, verdicts
 from schemas.errors import UsageError

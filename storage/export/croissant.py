@@ -12,11 +12,11 @@ from schemas.lineage import DatasetRef, Manifest
 from storage.export.openlineage import times
 from storage.export.portable import portable_json
 from storage.export.write import Exported, export_report
-from storage.report import write_whole
-from storage.show import show
+from storage.questions.show import show
+from storage.questions.views import Composition, VersionPage
+from storage.questions.words import method_tag, named
+from storage.reports.report import write_whole
 from storage.store import Store
-from storage.views import Composition, VersionPage
-from storage.words import method_tag, named
 
 Json = dict[str, Any]
 

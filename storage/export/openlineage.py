@@ -13,13 +13,13 @@ import httpx
 
 from schemas.errors import BackendError, UsageError
 from schemas.lineage import DatasetRef, InputCounts, Manifest
-from storage import figures
 from storage.export.portable import portable_json
-from storage.funnel import seconds_of
-from storage.report import write_whole
+from storage.questions import figures
+from storage.questions.funnel import seconds_of
+from storage.questions.words import method_tag
+from storage.reports.report import write_whole
 from storage.seek import Reader
 from storage.store import Store
-from storage.words import method_tag
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cli.budgeting import read_pilots
 from cli.main import app
-from methods.budgets import LabelLaw
+from methods.mixtures.budgets import LabelLaw
 from schemas.errors import MissingSource, UnreadableSource, UsageError
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.reviewing import _pieces, _window, side_by_side
 from schemas.errors import ProvenderError
-from storage.reviews import hits, record
+from storage.packs.reviews import hits, record
 from tests.seeded import seeded
 from tests.tasks.fakes_recipe import LEAK
 

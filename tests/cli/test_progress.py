@@ -5,7 +5,7 @@ import pytest
 from backends.llm.scripted import Scripted
 from backends.protocols import Request
 from cli.progress import Lines, Merged
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 from tasks.events import Event, StepProgress, listening
 
 

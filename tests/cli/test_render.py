@@ -8,12 +8,12 @@ import pytest
 
 from cli import render
 from cli.plain import line, table
-from storage.catalogue import catalogue
-from storage.diff import diff
-from storage.lineage import lineage
-from storage.query import query
-from storage.show import show
-from storage.trace import trace
+from storage.questions.catalogue import catalogue
+from storage.questions.diff import diff
+from storage.questions.lineage import lineage
+from storage.questions.query import query
+from storage.questions.show import show
+from storage.questions.trace import trace
 from tests.seeded import Seeded, seeded
 
 #: Clear screen, colour, title, device report, bell, backspace, carriage return, C1 control, bidi override, zero width.

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from flows.curate import curate
-from methods.prompts import TASKS_HEADER
+from methods.asking.prompts import TASKS_HEADER
 from schemas.recipe import load_recipe
 from storage.store import Store
 from tests.fakes.openai_server import FakeServer, Faults

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.store_read import looked_at
 from schemas.errors import BadName, MissingDataset
-from storage.recipes import recorded_recipe
+from storage.questions.recorded_recipe import recorded_recipe
 from storage.store import Store
 from tests.seeded import Seeded, seeded
 

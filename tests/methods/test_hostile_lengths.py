@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from methods.answers import final_answer, same_final_answer, vote_key
-from methods.arithmetic import annotations, equations_in
+from methods.asking.answers import final_answer, same_final_answer, vote_key
+from methods.asking.arithmetic import annotations, equations_in
+from methods.asking.execution import code_of
+from methods.asking.parsing import after_marker, letter_of, score_of, verdict_of, yes_or_no
 from methods.decontaminate._rephrase import same_or_not
-from methods.execution import code_of
 from methods.filter._rating import rating_of
 from methods.generate._alpaca_parse import blocks
 from methods.generate._code_answers import read_concepts, read_solution
@@ -20,8 +21,7 @@ from methods.generate.critique import read_critique
 from methods.generate.evol_instruct import read_equal
 from methods.generate.reflection import read_reflection
 from methods.generate.self_guide import bare
-from methods.parsing import after_marker, letter_of, score_of, verdict_of, yes_or_no
-from methods.refusals import refusal_phrase
+from methods.texts.refusals import refusal_phrase
 
 READERS: dict[str, Callable[[str], Any]] = {
     "final answer": final_answer,

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from storage.fs import LocalFile, LocalFileSystem, Sink, refuse
+from storage.files.fs import LocalFile, LocalFileSystem, Sink, refuse
 
 
 class Killed(BaseException):

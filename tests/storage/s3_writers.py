@@ -21,8 +21,8 @@ def write_there(settings: dict[str, str], where: str, writer: int, jobs: list[in
 def put_there(settings: dict[str, str], where: str, file: Path) -> None:
     """Sends one file as an object."""
     os.environ.update(settings)
-    from storage.object_store_bucket import Bucket
-    from storage.places import s3_place
+    from storage.files.bucket import Bucket
+    from storage.files.places import s3_place
 
     place = s3_place(where)
     assert place is not None

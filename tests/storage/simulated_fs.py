@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from storage.fs import Sink
+from storage.files.fs import Sink
 
 Lost = ("empty", "zeros", "half", "all")  # what un-synced bytes may look like afterwards
 
@@ -58,7 +58,7 @@ class SimulatedSink:
 
 
 class SimulatedFileSystem:
-    """Implements ``storage.fs.FileSystem``. ``after`` is called after every change; ``mutant`` names a broken promise."""
+    """Implements ``storage.files.fs.FileSystem``. ``after`` is called after every change; ``mutant`` names a broken promise."""
 
     def __init__(self, root: Inode | None = None, mutant: str = "") -> None:
         self.root = root or Inode(folder=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.failpoints import FAILPOINTS
+from storage.files.failpoints import FAILPOINTS
 from storage.store import Store
 from tests.storage.writers import check, start, storm
 

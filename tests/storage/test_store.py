@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from schemas.errors import BadName, CorruptStore, InvariantViolation, MissingDataset, NewerStore, StoreUnwritable
 from schemas.examples import EXAMPLES
 from schemas.lineage import DatasetRef, Part, Step
-from storage.fs import LocalFileSystem
+from storage.files.fs import LocalFileSystem
 from storage.store import Store
 from tests.storage.making import ODD, SHORT, answers, examples, filter_step, ingest, ingest_step, keep_where
 

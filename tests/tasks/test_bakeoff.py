@@ -18,7 +18,7 @@ from methods.select.top import Top
 from schemas.errors import RecipeError, Stopped
 from schemas.lineage import DatasetRef
 from schemas.recipe import Bakeoff, Contender, Recipe, load_recipe
-from storage.stopping import STOP_FILE
+from storage.calls.stopping import STOP_FILE
 from storage.store import Store
 from tasks.bakeoff import budgeted
 from tasks.events import Event, listening

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RecipeError, UsageError
-from storage.calls import CallCache
+from storage.calls.cached_llm import CallCache
 from tasks.check import looks
 from tests.tasks.fakes_recipe import recipe
 

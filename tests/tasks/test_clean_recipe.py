@@ -9,8 +9,8 @@ import pytest
 from flows.curate import curate
 from schemas.lineage import Manifest
 from schemas.recipe import Recipe, load_recipe
+from storage.questions.trace import trace
 from storage.store import Store
-from storage.trace import trace
 from tests.outside_check import Outside
 
 CLEAN = Path(__file__).resolve().parent.parent.parent / "recipes" / "clean.yaml"

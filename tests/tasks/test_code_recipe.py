@@ -7,7 +7,7 @@ import pytest
 
 from backends.sandbox.auto import AutoSandbox
 from flows.curate import curate, curation
-from methods.edit_sequences import SEPARATOR
+from methods.texts.edit_sequences import SEPARATOR
 from schemas.errors import BackendError
 from schemas.recipe import Recipe, load_recipe
 from storage.store import Store

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from methods.asking.sampling import CHUNK
 from methods.filter import AnyFilter
 from methods.mix import AnyMix
 from methods.rank import AnyRank
-from methods.sampling import CHUNK
 from methods.select import AnySelect
 from schemas.errors import InvariantViolation, RecipeError
 from schemas.lineage import DatasetRef, Manifest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.reviewing import found_text, report_text, review_in_turn
-from storage.reviews import hits, reviews
+from storage.packs.reviews import hits, reviews
 from tasks.contamination import check_of, found_by, without_repeats
 from tasks.reviewed import precision
 from tests.seeded import Seeded, seeded

@@ -11,9 +11,9 @@ import pytest
 from flows.curate import curate, curation
 from schemas.errors import BudgetExceeded, GateClosed, MalformedSource, Stopped, StoreUnwritable
 from schemas.lineage import DatasetRef, Manifest
+from storage.questions.trace import trace
 from storage.runs import runs
 from storage.store import Store
-from storage.trace import trace
 from tasks.bench import bench_of
 from tasks.events import Event, listening
 from tasks.plan import nothing_to_do, plan_of

@@ -10,9 +10,9 @@ from flows.curate import curate, curation
 from schemas.errors import RecipeError
 from schemas.lineage import Manifest
 from schemas.recipe import Recipe, load_recipe
-from storage.card import card
-from storage.model_card import note_evaluations
-from storage.show import show
+from storage.questions.show import show
+from storage.reports.card import card
+from storage.reports.model_card import note_evaluations
 from storage.store import Store
 from tasks.check import looks
 from tasks.events import Event, listening

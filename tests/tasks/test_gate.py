@@ -15,8 +15,8 @@ from schemas.errors import GateClosed
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef
 from schemas.recipe import BackendChoices, Decontamination, Finetuning
-from storage import packs
-from storage.pack_files import add
+from storage.packs import shelf as packs
+from storage.packs.making import add
 from storage.store import Store
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, open_store

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from backends.llm.openai import OpenAI
 from backends.protocols import Request, Sampling
 from cli.main import app
-from methods.sampling import sample
+from methods.asking.sampling import sample
 from schemas.lineage import DatasetRef
 from schemas.method import Expected, FilterMethod, Generated, GenerateMethod, Using, silent
 from schemas.recipe import BackendChoices

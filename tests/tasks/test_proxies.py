@@ -13,7 +13,7 @@ from methods.mix.quadratic import QuadraticMix
 from schemas.errors import Stopped
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import BackendChoices
-from storage.stopping import STOP_FILE
+from storage.calls.stopping import STOP_FILE
 from storage.store import Store
 from tasks.events import Event, listening
 from tests.outside_check import Outside

@@ -10,9 +10,9 @@ from backends.llm.scripted import Scripted
 from flows.curate import curate
 from schemas.lineage import Manifest
 from schemas.recipe import load_recipe
-from storage.cost import cost
+from storage.questions.cost import cost
+from storage.questions.trace import trace
 from storage.store import Store
-from storage.trace import trace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOLUTIONS = [

@@ -7,10 +7,10 @@ import pytest
 
 from flows.curate import curate
 from schemas.lineage import DatasetRef
-from storage.rows import rows
-from storage.show import show
+from storage.questions.rows import rows
+from storage.questions.show import show
+from storage.questions.trace import trace
 from storage.store import Store
-from storage.trace import trace
 from tasks.events import Event, listening
 from tasks.row_losses import _drawn, figures_of, losses_of
 from tests.tasks.fakes_recipe import recipe

@@ -10,7 +10,7 @@ import pytest
 
 from cli.render import result_lines
 from flows.curate import curate
-from methods.evaluation import evaluate
+from methods.measuring.evaluation import evaluate
 from schemas.examples import turns
 from schemas.identity import digest16
 from schemas.recipe import load_recipe

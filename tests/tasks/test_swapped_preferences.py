@@ -7,8 +7,8 @@ import polars as pl
 
 from flows.curate import curate
 from schemas.recipe import Recipe
+from storage.questions.trace import trace
 from storage.store import Store
-from storage.trace import trace
 from tests.outside_check import Outside
 
 

@@ -9,13 +9,13 @@ Needs chromium and Playwright. Pictures above ``MOST_BYTES`` are refused: the re
 import sys
 from pathlib import Path
 
-from storage.blast import causes
-from storage.dense import columns_of
-from storage.rows import rows
+from storage.questions.blast import causes
+from storage.questions.dense import columns_of
+from storage.questions.rows import rows
+from storage.questions.what_if import what_if
 from storage.runs import runs
 from storage.seek import Reader
 from storage.store import Store
-from storage.what_if import what_if
 from tests.web.driving import PAGES, chromium, serving
 
 MOST_BYTES = 200_000

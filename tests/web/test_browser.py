@@ -7,16 +7,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.errors import MissingDataset, UsageError
-from storage.benchmarks import Benchmarks, HitsPage
-from storage.catalogue import Catalogue
-from storage.cost import Cost
-from storage.lineage import Lineage
-from storage.mixtures import Mixtures
-from storage.neighbors import Neighbors
-from storage.progress import RunsPage
-from storage.rows import RowsPage, rows
-from storage.views import Trace, VersionPage
-from storage.what_if import WhatIf
+from storage.questions.benchmarks import Benchmarks, HitsPage
+from storage.questions.catalogue import Catalogue
+from storage.questions.cost import Cost
+from storage.questions.lineage import Lineage
+from storage.questions.mixtures import Mixtures
+from storage.questions.neighbors import Neighbors
+from storage.questions.progress import RunsPage
+from storage.questions.rows import RowsPage, rows
+from storage.questions.views import Trace, VersionPage
+from storage.questions.what_if import WhatIf
 from tests.seeded import Seeded, seeded
 from tests.web.parsed import Page
 from web.app import create_app

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from schemas.errors import UsageError
 from schemas.identity import digest16
-from storage.call_list import CallsPage, calls_of
+from storage.questions.call_list import CallsPage, calls_of
 from storage.store import Store
 from tests.seeded import Seeded, seeded
 from tests.seeding import Builder

@@ -4,8 +4,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.errors import UsageError
-from storage.changed_rows import KINDS, ChangedPage, changed_rows
-from storage.diff import diff
+from storage.questions.changed_rows import KINDS, ChangedPage, changed_rows
+from storage.questions.diff import diff
 from tests.seeded import Seeded, ids_of, seeded
 from tests.web.parsed import Page
 from web.app import create_app

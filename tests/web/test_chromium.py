@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from storage.report import write_report
+from storage.reports.report import write_report
 from tests.seeded import Seeded, seeded
 from tests.web.driving import CHROMIUM, PAGES, chromium, serving
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storage.reviews import reviews
+from storage.packs.reviews import reviews
 from storage.runs import RunLog
 from tests.seeded import Seeded, seeded
 from tests.web.driving import CHROMIUM, PAGES, chromium, serving
@@ -233,7 +233,7 @@ def test_an_example_can_be_copied_and_read_raw(page: Any, site: str, world: Seed
 
 
 def test_a_search_goes_on_by_itself_until_all_was_seen(page: Any, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.search.SECONDS", 0.0)
+    monkeypatch.setattr("storage.questions.search.SECONDS", 0.0)
     page.goto(f"{site}/rows/support-bot@v2?text=topic 5")
     expect(page.locator("main")).to_contain_text("hold “topic 5”")
     assert page.locator("tbody tr").count() >= 1

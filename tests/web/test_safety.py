@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from schemas.lineage import Step
-from storage.reviews import hits, reviews
+from storage.packs.reviews import hits, reviews
 from storage.store import Store
 from tests.seeded import Seeded, seeded
 from tests.web.parsed import PAYLOADS, Page

@@ -5,13 +5,13 @@ from pathlib import Path
 from jinja2 import DictLoader, Environment
 
 from schemas.errors import ProvenderError
-from storage import figures
-from storage.diff import diff
 from storage.layout import manifest_path
+from storage.questions import figures
+from storage.questions.diff import diff
+from storage.questions.remembered import arrays
+from storage.questions.rows import rows
+from storage.questions.show import show
 from storage.reading import ReadingStore
-from storage.remembered import arrays
-from storage.rows import rows
-from storage.show import show
 from tests.seeded import seeded
 from web.warming import first_things
 

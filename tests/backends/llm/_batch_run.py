@@ -5,8 +5,8 @@ from pathlib import Path
 
 from backends.llm.openai import OpenAI
 from backends.protocols import Request, Sampling
-from storage.calls import CachedLLM, CallCache
-from storage.stopping import stop_on_signals
+from storage.calls.cached_llm import CachedLLM, CallCache
+from storage.calls.stopping import stop_on_signals
 
 
 def main(url: str, path: str, count: int) -> None:

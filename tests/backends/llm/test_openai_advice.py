@@ -8,7 +8,7 @@ import pytest
 from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling, ScoreRequest
 from schemas.errors import CannotScore, EngineDown
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 from tests.fakes.openai_server import FakeServer, Faults
 
 QUICK = (0.001, 0.002)

@@ -15,7 +15,7 @@ import pytest
 from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling
 from schemas.errors import BudgetExceeded, EngineDown
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 from tests.fakes.openai_faults import answer_text
 from tests.fakes.openai_server import FakeServer, Faults
 

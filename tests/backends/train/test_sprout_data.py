@@ -14,7 +14,7 @@ from backends.train.sprout_eval import COMPARE_FORM, REFLECT_FORM, auroc, wilson
 from backends.train.sprout_items import Corpus, Item, Task, chunks_of, is_held_out, read_corpora
 from backends.train.sprout_judgements import damage, draw_reflection, judgeable
 from backends.train.sprout_overlap import benchmark_overlap
-from methods import prompts
+from methods.asking import prompts
 
 PERMISSIVE = "instructions/permissive_instructions_1100.parquet"
 

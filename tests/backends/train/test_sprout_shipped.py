@@ -15,7 +15,7 @@ from backends.train.sprout_data import chat_parts
 from backends.train.sprout_eval import COMPARE_FORM, REFLECT_FORM
 from backends.train.sprout_judgements import compare_reply, reflect_reply
 from backends.train.sprout_scoring import Scorer
-from methods import prompts
+from methods.asking import prompts
 
 pytestmark = pytest.mark.engine
 

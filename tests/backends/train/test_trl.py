@@ -262,7 +262,7 @@ def test_the_training_record_is_plain_data(trained):
 
 def test_sprout_learns_shipped_rows_and_its_evaluation_says_so(tmp_path):
     from backends.llm.transformers import Transformers
-    from methods.evaluation import evaluate
+    from methods.measuring.evaluation import evaluate
 
     with open(Path(__file__).parents[3] / "recipes" / "data" / "permissive_instructions.jsonl") as lines:
         rows = [json.loads(line) for _, line in zip(range(24), lines, strict=False)]

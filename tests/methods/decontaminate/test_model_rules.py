@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 
 from backends.protocols import Reply, Request, ScoreRequest, TokenLogprobs
+from methods.asking.parsing import Unparsed
+from methods.asking.prompt_files import shipped
 from methods.decontaminate._candidates import ClosestTurns, closest_items, cosine_blocks
 from methods.decontaminate._rephrase import same_or_not, same_question
 from methods.decontaminate.embedding import Embedding
 from methods.decontaminate.llm_judge import LlmJudge
 from methods.decontaminate.min_k import MinK, min_k
 from methods.decontaminate.temporal import Temporal, as_date
-from methods.parsing import Unparsed
-from methods.prompt_files import shipped
 from schemas.errors import EngineDown, UsageError
 from schemas.lineage import Rule
 from schemas.method import Using

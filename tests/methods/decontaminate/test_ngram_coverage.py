@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from methods.decontaminate.ngram_coverage import NgramCoverage
-from methods.text import words
+from methods.texts.words import words
 from schemas.errors import UsageError
 from schemas.examples import turns
 from tests.methods._items import items_of

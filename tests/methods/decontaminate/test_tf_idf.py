@@ -12,10 +12,10 @@ from backends.protocols import Reply
 from methods.decontaminate._tf_idf import TfIdf as Weighted
 from methods.decontaminate.llm_judge import LlmJudge
 from methods.decontaminate.tf_idf import TfIdf
-from methods.leaks import KINDS, recall_per_kind
-from methods.text import words
+from methods.measuring.leaks import KINDS, recall_per_kind
+from methods.texts.words import words
 from schemas.method import Using
-from storage.packs import load_pack
+from storage.packs.shelf import load_pack
 from tests.methods._items import items_of
 from tests.methods._pools import NOTHING, awkward_pool, pool_of, reasons, rng
 from tests.methods.llm_doubles import AnswersBy
@@ -138,6 +138,6 @@ def test_candidates_by_words_need_no_embedder_and_each_measure_brings_up_its_own
 
 
 def _entries(items: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    from methods.matching import entries
+    from methods.texts.matching import entries
 
     return entries(items)

@@ -11,8 +11,8 @@ from methods.decontaminate.any_ngram import AnyNgram
 from methods.decontaminate.exact import Exact
 from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.ngram_coverage import NgramCoverage
-from methods.matching import PairMethod
-from methods.text import words
+from methods.texts.matching import PairMethod
+from methods.texts.words import words
 from tests.methods._items import items_of
 from tests.methods._pools import NOTHING, awkward_pool, pool_of, reasons, rng
 

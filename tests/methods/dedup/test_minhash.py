@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from methods.dedup.exact import Exact
 from methods.dedup.minhash import MinHash
-from methods.text import words
+from methods.texts.words import words
 from schemas.errors import InvariantViolation
 from schemas.examples import VERDICTS, conform, turns
 from schemas.method import Using
@@ -197,9 +197,9 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(monkeypatch: pytest.M
     monkeypatch.setattr("methods.dedup._row_sets._ROWS", 7)
     monkeypatch.setattr("methods.dedup.minhash._SETS", 5)
     monkeypatch.setattr("methods.dedup._near_pairs._ELEMENTS", 40)
-    monkeypatch.setattr("methods.shingles._CHARACTERS", 50)
+    monkeypatch.setattr("methods.texts.shingles._CHARACTERS", 50)
     monkeypatch.setattr("methods.spill.IN_MEMORY", 0)
-    monkeypatch.setattr("methods.minhash._BLOCK", 64)
+    monkeypatch.setattr("methods.texts.minhash._BLOCK", 64)
     assert judge(pool, ngram=2).equals(whole)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from backends.protocols import Reply, Request, TokenLogprobs
-from methods.calibration import calibration, kappa, own_family, rogan_gladen, same_family
 from methods.filter._rating import rating_of
 from methods.filter.context_dependency import ContextDependency, with_and_without
 from methods.filter.judge import Judge
+from methods.measuring.calibration import calibration, kappa, own_family, rogan_gladen, same_family
 from schemas.examples import turns
 from schemas.method import Using
 from tests.methods.filter._rows import conversations, pool

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from methods.filter.language import Language
-from methods.languages import languages_of
+from methods.texts.languages import languages_of
 from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods.filter._rows import AWKWARD, pool

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from methods.filter.pii import Pii, masked_text
-from methods.personal import Found, found_in
+from methods.texts.personal import Found, found_in
 from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods.filter._rows import AWKWARD, pool

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from backends.protocols import Reply, Request
+from methods.asking.pairwise import Pair
 from methods.filter.preference import Preference, pairs_in
-from methods.pairwise import Pair
 from schemas.examples import turns
 from schemas.method import Using
 from tests.methods._pools import awkward_pool, pool_of, reasons

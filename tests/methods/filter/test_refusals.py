@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from methods.filter.refusals import Refusals
-from methods.refusals import CATEGORIES, categories_of, refusal_phrase
+from methods.texts.refusals import CATEGORIES, categories_of, refusal_phrase
 from schemas.method import Using
 from tests.methods._engines import Hashed
 from tests.methods.filter._rows import AWKWARD, pool

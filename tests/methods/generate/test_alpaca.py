@@ -12,8 +12,8 @@ from backends.protocols import Reply, Request
 from methods.generate import _alpaca_parse
 from methods.generate._alpaca_parse import blocks
 from methods.generate.alpaca import Alpaca
-from methods.metrics import rouge_l_f1
-from methods.text import similarity_tokens
+from methods.texts.metrics import rouge_l_f1
+from methods.texts.words import similarity_tokens
 from schemas.errors import EmptyStage
 from schemas.method import Generated, Using
 from tests.methods.generate.test_self_instruct import SEED_TASKS, evidence, seed_file, task_text

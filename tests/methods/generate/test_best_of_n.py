@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from backends.llm.scripted import ReplyRule, ScoreRule, Scripted
 from backends.protocols import Request
-from methods.asking import Asking
+from methods.asking.sampling import Draw
+from methods.asking.structured import Asking
 from methods.generate.best_of_n import BestOfN
-from methods.sampling import Draw
 from schemas.method import Using
 from tests.methods._pools import example_id, pool_of, rng
 from tests.methods.generate._candidates import answers_in, evidence_in, pool_with, reasons_in

@@ -4,10 +4,10 @@ import pytest
 
 from backends.protocols import Reply, Request
 from backends.sandbox.auto import AutoSandbox
+from methods.asking.parsing import Unparsed
 from methods.generate._code_answers import names_in, read_concepts, read_solution
 from methods.generate.leti import LeTI
 from methods.generate.self_code_align import SelfCodeAlign
-from methods.parsing import Unparsed
 from schemas.errors import BackendError
 from schemas.method import Using
 from tests.methods._pools import pool_of, rng

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from backends.llm.scripted import ReplyRule, Scripted
 from backends.protocols import Reply, Request
-from methods.asking import Asking
+from methods.asking.structured import Asking
 from methods.generate._elimination import answer_fault, prompt_fault, tidied
 from methods.generate.evol_instruct import OPERATORS, EvolInstruct
 from schemas.method import Using

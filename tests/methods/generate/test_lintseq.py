@@ -2,8 +2,8 @@
 
 import pytest
 
-from methods.edit_sequences import SEPARATOR, applied
 from methods.generate.lintseq import LintSeq
+from methods.texts.edit_sequences import SEPARATOR, applied
 from schemas.errors import EmptyStage
 from schemas.method import Using
 from tests.methods._pools import pool_of, rng

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from backends.llm.scripted import ReplyRule, Scripted
 from backends.protocols import Reply, Request
+from methods.asking.parsing import Unparsed
 from methods.generate.back_translation import BackTranslation
 from methods.generate.critique import Critique, read_critique
 from methods.generate.rationales import Demonstration, Rationales, Reasoned, read_reasoning
 from methods.generate.reflection import Reflection, read_reflection
 from methods.generate.response_tuning import ResponseTuning
-from methods.parsing import Unparsed
 from schemas.method import Using
 from tests.methods._pools import example_id, pool_of, rng
 from tests.methods.generate._candidates import answers_in, evidence_in, pool_with, reasons_in, with_system

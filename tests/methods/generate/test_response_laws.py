@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.protocols import ScoreRequest, TokenLogprobs
+from methods.asking.prompt_files import shipped
 from methods.generate.back_translation import BackTranslation
 from methods.generate.best_of_n import BestOfN
 from methods.generate.critique import Critique
@@ -22,7 +23,6 @@ from methods.generate.rejection_sampling import RejectionSampling
 from methods.generate.response_tuning import ResponseTuning
 from methods.generate.self_rehearsal import SelfRehearsal
 from methods.generate.spin import Spin
-from methods.prompt_files import shipped
 from schemas.errors import EmptyStage, UsageError
 from schemas.examples import CREATED, REFUSED, conform
 from schemas.identity import canonical_json, digest16

@@ -6,7 +6,7 @@ import pytest
 from backends.protocols import Request
 from methods.generate.self_instruct import SelfInstruct
 from schemas.method import Using
-from storage.calls import CachedLLM, CallCache
+from storage.calls.cached_llm import CachedLLM, CallCache
 from tests.methods.generate.test_self_instruct import seed_file, teacher
 from tests.methods.llm_doubles import AnswersBy
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.protocols import Reply, Request, TokenLogprobs
-from methods import agreement
+from methods.asking import agreement
+from methods.asking.parsing import Unparsed
 from methods.generate import _guide_filters, self_guide
 from methods.generate._guide_filters import (
     agreed,
@@ -29,7 +30,6 @@ from methods.generate._guide_output import Votes, by_vote
 from methods.generate._guide_tasks import GuideTask, tasks_of
 from methods.generate._seeds import seeds_of
 from methods.generate.self_guide import SelfGuide
-from methods.parsing import Unparsed
 from schemas.errors import EmptyStage
 from schemas.examples import CREATED, EXAMPLES, REFUSED, turns
 from schemas.identity import digest16

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from backends.protocols import Reply, Request
+from methods.asking.prompts import TASKS_HEADER
 from methods.generate.self_instruct import SelfInstruct
-from methods.metrics import rouge_l_f1
-from methods.prompts import TASKS_HEADER
-from methods.text import similarity_tokens
+from methods.texts.metrics import rouge_l_f1
+from methods.texts.words import similarity_tokens
 from schemas.errors import BudgetExceeded, EmptyStage, EngineDown
 from schemas.examples import CREATED, EXAMPLES, REFUSED, turns
 from schemas.identity import digest16

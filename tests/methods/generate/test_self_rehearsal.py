@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from backends.llm.scripted import ReplyRule, Scripted
 from backends.protocols import Request
 from backends.sandbox.auto import AutoSandbox
-from methods.asking import Asking
+from methods.asking.structured import Asking
 from methods.generate.self_rehearsal import SelfRehearsal
 from schemas.errors import BackendError
 from schemas.method import Using

@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from backends.tune.simulated import SimulatedTuner
-from methods.curriculum import three_passes
-from methods.interactions import best_within_reach, equivalence
 from methods.mix.beyond_iid import BeyondIID
+from methods.mixtures.curriculum import three_passes
+from methods.mixtures.interactions import best_within_reach, equivalence
 from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods._pools import pool_of, rng

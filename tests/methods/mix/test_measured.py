@@ -20,7 +20,7 @@ from methods.mix.odm import ODM
 from methods.mix.quadratic import QuadraticMix
 from methods.mix.regmix import RegMix
 from methods.mix.skill_it import SkillIt
-from methods.simplex import minimize
+from methods.mixtures.simplex import minimize
 from schemas.errors import BackendError, MissingExtra, UsageError
 from schemas.identity import canonical_json
 from schemas.method import Blend, Using

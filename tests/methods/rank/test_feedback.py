@@ -10,10 +10,10 @@ import pytest
 
 from backends.protocols import TokenLogprobs, Turn
 from backends.tune.simulated import SimulatedTuner
-from methods.naive_bayes import BernoulliBayes
 from methods.rank.information_gain import InformationGain, foreseen
 from methods.rank.multistage import Multistage, hard
 from methods.stats import spearman
+from methods.texts.naive_bayes import BernoulliBayes
 from schemas.errors import BackendError, UsageError
 from schemas.method import Using
 from tests.methods._engines import Hashed

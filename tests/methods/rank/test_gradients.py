@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from backends.tune.simulated import SimulatedTuner
 from backends.tune.torch_loop import TorchTuner
+from methods.points.spectra import effective_rank, nuclear_norm, summary
 from methods.rank.gradient_spectrum import GradientSpectrum
 from methods.rank.less import Less, aggregated, unit
-from methods.spectra import effective_rank, nuclear_norm, summary
 from schemas.errors import EmptyStage, UsageError
 from schemas.method import Using
 from tests.methods._pools import pool_of, rng

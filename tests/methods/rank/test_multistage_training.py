@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from backends.protocols import TokenLogprobs, Turn
 from backends.tune.simulated import SimulatedTuner
-from methods.naive_bayes import BernoulliBayes, GrowingBayes
 from methods.rank.multistage import Multistage
+from methods.texts.naive_bayes import BernoulliBayes, GrowingBayes
 from methods.training_filter import Plan, filtered_training, word_numbers
 from schemas.errors import BackendError
 from schemas.method import Using

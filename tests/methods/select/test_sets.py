@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from methods.greedy import Graph, _stable_order, apart, facility_location, k_center, nearest_graph
+from methods.points.greedy import Graph, _stable_order, apart, facility_location, k_center, nearest_graph
 from methods.select.deita import Deita
 from methods.select.facility_location import FacilityLocation
 from methods.select.k_center import KCenter
