@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from schemas.examples import EXAMPLES, conform
+
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes" / "data"
 FILES = {
     "gpteacher_codegen.jsonl": ("instruction", "input", "response"),
@@ -62,3 +64,21 @@ def copies(bases: Sequence[str], rows: int, rng_seed: int = 0) -> Copies:
                 words[at] = word
         texts.append(" ".join(words))
     return Copies(texts, np.arange(rows) % len(bases), near)
+
+
+def pool_of(texts: pl.Series, first: int = 0) -> pl.DataFrame:
+    """EXAMPLES with these answers; ids ascend, so that of a group the first row stays, as with the peers."""
+    ids = pl.Series("id", [row.to_bytes(16, "big") for row in range(first, first + len(texts))], dtype=pl.Binary)
+
+    def turn(role: str, content: pl.Expr) -> pl.Expr:
+        return pl.struct(role=pl.lit(role), content=content, extra=pl.lit(None, dtype=pl.String))
+
+    frame = pl.DataFrame({"id": ids, "content_hash": ids, "text": texts}).select(
+        "id",
+        "content_hash",
+        pl.lit("bench").alias("source"),
+        pl.concat_list(turn("user", pl.lit("")), turn("assistant", pl.col("text"))).alias("messages"),
+    )
+    return conform(
+        frame.with_columns(*(pl.lit(None).alias(n) for n in EXAMPLES if n not in frame.columns)), EXAMPLES, "rows"
+    )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks._copies import NEAR, real_rows
+from benchmarks._copies import NEAR, pool_of, real_rows
+from benchmarks._machine import peak_mib
 from methods.dedup.exact import Exact
 from methods.dedup.minhash import MinHash
 from schemas.method import Using
@@ -87,8 +88,6 @@ def shard(split: list[list[str]], lengths: np.ndarray, vocabulary: list[str], st
 
 def run(name: str, folder: str, count: int) -> dict[str, Any]:
     """The method over the first rows of the shards, read twice at most; verdicts are counted and let go."""
-    from benchmarks.minhash import peak_mib
-
     fields = METHODS[name]
     method = Exact(on="answer") if name == "exact" else MinHash(on="answer", **fields)
     anon = Watch()
@@ -101,8 +100,6 @@ def run(name: str, folder: str, count: int) -> dict[str, Any]:
 
 def batches(folder: Path, count: int) -> Iterator[pl.DataFrame]:
     """The shards as EXAMPLES; ids ascend."""
-    from benchmarks.minhash import pool_of
-
     for start in range(0, count, SHARD):
         texts = pl.read_parquet(folder / f"{start:010d}.parquet")["text"].head(count - start)
         yield pool_of(texts, start)

@@ -13,7 +13,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import polars as pl
 from benchmarks import _decon_leaks
 from benchmarks._decon_rows import LEAK_EVERY, data_folder, items, read_shards, write_shards
 from benchmarks._kept import Kept
+from benchmarks._machine import peak_mib
 from methods.conversation import content_at
 from methods.decontaminate.any_ngram import AnyNgram
 from methods.decontaminate.exact import Exact
@@ -232,12 +232,6 @@ def with_datatrove(texts: list[str], wanted: list[str], n: int) -> dict[str, Any
             [str(python), str(script), str(place / "job.json")], stdout=subprocess.PIPE, env=environment, check=True
         )
         return json.loads(done.stdout.splitlines()[-1])
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far; Linux counts KiB, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 if __name__ == "__main__":

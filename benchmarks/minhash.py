@@ -17,10 +17,7 @@ import contextlib
 import json
 import multiprocessing
 import os
-import re
-import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,12 +27,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks._copies import Copies, copies, real_rows
+from benchmarks._copies import Copies, copies, pool_of, real_rows
 from benchmarks._dedup_growth import growth
+from benchmarks._machine import peak_mib
 from benchmarks._throwaway import environment
 from methods.dedup.minhash import MinHash
 from methods.texts.shingles import shingles
-from schemas.examples import EXAMPLES, conform
 from schemas.method import Using
 
 NGRAM, PERMUTATIONS, BANDS, THRESHOLD = 5, 128, 16, 0.7
@@ -168,24 +165,6 @@ def ours(folder: str, count: int, fields: dict[str, Any]) -> dict[str, Any]:
     return {"wall": wall, "cpu": cpu, "peak_mib": peak_mib(), "dropped": dropped}
 
 
-def pool_of(texts: pl.Series, first: int = 0) -> pl.DataFrame:
-    """EXAMPLES with these answers; ids ascend, so that of a group the first row stays, as with the peers."""
-    ids = pl.Series("id", [row.to_bytes(16, "big") for row in range(first, first + len(texts))], dtype=pl.Binary)
-
-    def turn(role: str, content: pl.Expr) -> pl.Expr:
-        return pl.struct(role=pl.lit(role), content=content, extra=pl.lit(None, dtype=pl.String))
-
-    frame = pl.DataFrame({"id": ids, "content_hash": ids, "text": texts}).select(
-        "id",
-        "content_hash",
-        pl.lit("bench").alias("source"),
-        pl.concat_list(turn("user", pl.lit("")), turn("assistant", pl.col("text"))).alias("messages"),
-    )
-    return conform(
-        frame.with_columns(*(pl.lit(None).alias(n) for n in EXAMPLES if n not in frame.columns)), EXAMPLES, "rows"
-    )
-
-
 def peer_run(python: Path, peer: str, folder: str, count: int) -> dict[str, Any]:
     """A peer in its own environment."""
     script, out = Path(__file__).with_name("_minhash_peers.py"), Path(folder) / f"{peer}.json"
@@ -232,15 +211,6 @@ def apart(work: Any, *arguments: Any) -> dict[str, Any]:
     """The result of the work in a fresh process, with that process's own memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process; what it was before ``exec`` does not count, as it does in ``ru_maxrss``."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 if __name__ == "__main__":

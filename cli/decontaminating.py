@@ -200,7 +200,7 @@ def names_of(against: list[str]) -> tuple[str, ...]:
 
 def methods_of(names: list[str], fields: list[str]) -> list[Any]:
     """The methods; a field goes to those that have it. ``UsageError`` where none has."""
-    from cli.stages import method_of
+    from cli.building import method_of
     from schemas.errors import UsageError
 
     plain = [method_of("decontaminate", name, []) for name in names]

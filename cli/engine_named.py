@@ -44,7 +44,7 @@ def backends_of(
     llm: str | None = None, embed: str | None = None, judge: str | None = None, tune: str | None = None
 ) -> Any:
     """The engines that were named."""
-    from cli.stages import build
+    from cli.building import build
     from schemas.recipe import BackendChoices
 
     named = {"llm": llm, "judge": judge, "embed": embed, "tune": tune}

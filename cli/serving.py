@@ -136,7 +136,7 @@ def engine_start(
     """Make or reuse the engine's own environment, start it on loopback, and wait until it answers."""
     quiet_environment()
     from backends import engines
-    from cli.stages import build
+    from cli.building import build
 
     state = engines.start_engine(
         build(engines.config_class(name), {"backend": name, "model": model}, set_, f"engine {name}")

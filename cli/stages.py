@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.building import build, method_of
 from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
 from cli.engine_named import backends_of, engines_for
 
@@ -325,32 +326,6 @@ def refuse_place(to: str | None, out_file: Path | None, formats: tuple[str, ...]
         raise UsageError("--to names an address, which only openlineage is sent to; name a folder")
     if out_file is not None:
         raise UsageError(f"--out names one file, which only {' and '.join(formats)} write; name a folder with --to")
-
-
-def build(kind: Any, start: dict[str, Any], fields: list[str], what: str) -> Any:
-    """A config from a start value and ``field=value`` texts; ``RecipeError`` with every mistake."""
-    from pydantic import ValidationError
-
-    from schemas.errors import RecipeError
-    from schemas.recipe import mistakes_of, override
-
-    document = {k: v for k, v in start.items() if v is not None}
-    for text in fields:
-        override(document, text)
-    try:
-        from pydantic import TypeAdapter
-
-        return TypeAdapter(kind).validate_python(document)
-    except ValidationError as error:
-        raise RecipeError(what, mistakes_of(error)) from None
-
-
-def method_of(stage: str, name: str, fields: list[str]) -> Any:
-    """A stage's method by its tag, with ``field=value`` texts."""
-    import importlib
-
-    union = getattr(importlib.import_module(f"methods.{stage}"), f"Any{stage.capitalize()}")
-    return build(union, {"method": name}, fields, f"{stage} {name}")
 
 
 def finish(

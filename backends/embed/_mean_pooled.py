@@ -1,16 +1,13 @@
 """A BERT whose sentence vector is the mean of its token vectors: what most small embedding models are."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from backends.quiet import call_home_off, quiet_loading
-
-if TYPE_CHECKING:
-    from backends.embed.sentence_transformers import SentenceTransformers
 
 _POOLINGS = ("cls_token", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 
@@ -36,16 +33,25 @@ def is_mean_pooled_bert(folder: str) -> bool:
 class MeanPooled:
     """Tokenizes with the model's fast tokenizer, runs the BERT, averages, normalizes."""
 
-    def __init__(self, config: "SentenceTransformers", folder: str) -> None:
+    def __init__(
+        self,
+        folder: str,
+        identity: Callable[[], Mapping[str, Any]],
+        *,
+        device: str,
+        max_tokens: int | None,
+        batch_tokens: int,
+    ) -> None:
         import torch
         from tokenizers import Tokenizer
         from transformers import BertModel
 
         call_home_off()
-        self.config = config
+        self._identity = identity
+        self._batch_tokens = batch_tokens
         self._torch = torch
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(wanted if config.device == "auto" else config.device)
+        self._device = torch.device(wanted if device == "auto" else device)
         with quiet_loading():
             self._model = BertModel.from_pretrained(
                 folder, add_pooling_layer=False, dtype=torch.float32, use_safetensors=True, local_files_only=True
@@ -53,18 +59,18 @@ class MeanPooled:
         self._model.to(self._device).eval()
         self._tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(config.max_tokens or _limit(Path(folder), self._model.config))
+        self._tokenizer.enable_truncation(max_tokens or _limit(Path(folder), self._model.config))
 
     def identity(self) -> Mapping[str, Any]:
         """The config's identity."""
-        return self.config.identity()
+        return self._identity()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows, float32, shape (len(texts), dim)."""
         encoded = self._tokenizer.encode_batch([text.strip() for text in texts])
         ids = [item.ids for item in encoded]
         out = np.empty((len(texts), self._model.config.hidden_size), dtype=np.float32)
-        for batch in batches([len(row) for row in ids], self.config.batch_tokens):
+        for batch in batches([len(row) for row in ids], self._batch_tokens):
             out[batch] = self._pooled([ids[i] for i in batch])
         return out
 

@@ -41,7 +41,13 @@ class SentenceTransformers(BackendConfig):
         place = resolve(self.model)
         try:
             if place.is_local and is_mean_pooled_bert(place.source):
-                return MeanPooled(self, place.source)
+                return MeanPooled(
+                    place.source,
+                    self.identity,
+                    device=self.device,
+                    max_tokens=self.max_tokens,
+                    batch_tokens=self.batch_tokens,
+                )
             return PackagedModel(self, place)
         except ImportError as error:
             raise MissingExtra("embeddings need torch and transformers: pip install 'provender[local]'") from error
