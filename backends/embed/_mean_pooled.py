@@ -48,7 +48,7 @@ class MeanPooled:
 
         call_home_off()
         self._identity = identity
-        self._batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens
         self._torch = torch
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(wanted if device == "auto" else device)
@@ -70,7 +70,7 @@ class MeanPooled:
         encoded = self._tokenizer.encode_batch([text.strip() for text in texts])
         ids = [item.ids for item in encoded]
         out = np.empty((len(texts), self._model.config.hidden_size), dtype=np.float32)
-        for batch in batches([len(row) for row in ids], self._batch_tokens):
+        for batch in batches([len(row) for row in ids], self.batch_tokens):
             out[batch] = self._pooled([ids[i] for i in batch])
         return out
 
