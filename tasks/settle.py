@@ -95,7 +95,7 @@ def settle_pieces(
     goes_on = tally.goes_on()
     if tally.rows and not goes_on.any():
         raise EmptyStage(
-            f"{named(work)} kept none of {tally.rows} examples ({tally.reasons_in_words()}); "
+            f"{named(work)} kept none of {tally.rows} examples ({tally.reasons_in_words()}){_most_often(tally, rules)}; "
             "loosen it, or look with `provender trace`"
         )
     if stored or not tally.rows:
@@ -105,6 +105,12 @@ def settle_pieces(
     work.draft.rules = list(rules)
     work.draft.summary.update(tally.histograms())
     return goes_on
+
+
+def _most_often(tally: "Tally", rules: Sequence[Rule]) -> str:
+    """What the rule behind most of the rejections says, if it says more than its name."""
+    says = {rule.name: rule.says for rule in rules}.get(tally.commonest() or "")
+    return f", most often: {says}" if says else ""
 
 
 class Tally:
@@ -128,6 +134,10 @@ class Tally:
     def goes_on(self) -> pl.Series:
         """Which rows are kept or edited."""
         return pl.concat(self._goes_on) if self._goes_on else pl.Series([], dtype=pl.Boolean)
+
+    def commonest(self) -> str | None:
+        """The reason of most rejections."""
+        return next((reason for reason, _ in self._reasons.most_common(1)), None)
 
     def reasons_in_words(self) -> str:
         """``empty-answer 12, too-short 3``."""

@@ -170,7 +170,10 @@ class AutoFilter(Prompted, FilterMethod):
         kept = sum(self.passes(score, limit) for score in present)
         ties = sum(score == float(np.float32(limit)) for score in present)
         said = f"; kept {kept} of {len(scores)} ({kept / len(scores):.1%})"
-        return said + (f", {ties} equal to the threshold are {'kept' if self.keep_ties else 'dropped'}" if ties else "")
+        if not ties:
+            return said
+        way_out = "" if kept or self.keep_ties else " (`keep_ties: true` keeps them)"
+        return f"{said}, {ties} equal to the threshold are {'kept' if self.keep_ties else 'dropped'}{way_out}"
 
 
 #: Every way in which there is no confidence.

@@ -19,6 +19,7 @@ from methods.generate._ledger import Pedigree
 from methods.generate._pool import Given, given_of
 from methods.keyed import by_key, drawn_seed, keyed_hashes
 from methods.needs import needed
+from schemas.errors import UsageError
 from schemas.method import TOKENS_PER_WORD, Expected, Generated, GenerateMethod, Using
 
 _REFUSAL = re.compile(r"\b(?:ai|sorry)\b", re.IGNORECASE)
@@ -66,10 +67,18 @@ class ResponseTuning(Prompted, GenerateMethod):
         return account.settled(seeds["id"], {"refusals_mixed_in": len(refusals)}, self.name)
 
     def _refusals(self, given: Sequence[Given], seed: int, account: Account) -> set[bytes]:
-        """Ids of the refusals that are mixed in; the other examples of their source are refused."""
+        """Ids of the refusals that are mixed in; the other examples of their source are refused.
+
+        Raises ``UsageError`` where no example is of the source.
+        """
         if self.safety_source is None:
             return set()
         there = [one for one in given if one.source == self.safety_source]
+        if not there:
+            raise UsageError(
+                f"safety_source: none of {len(given)} examples is of the source {self.safety_source!r}; "
+                f"there are {', '.join(sorted({one.source for one in given})[:20])}"
+            )
         fit = [one for one in there if self._is_refusal(one.answer)]
         ids = pl.Series([one.id for one in fit], dtype=pl.Binary)
         order = by_key(keyed_hashes(ids, seed), ids) if fit else np.zeros(0, np.int64)

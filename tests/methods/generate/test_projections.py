@@ -14,6 +14,7 @@ from methods.generate.critique import Critique, read_critique
 from methods.generate.rationales import Demonstration, Rationales, Reasoned, read_reasoning
 from methods.generate.reflection import Reflection, read_reflection
 from methods.generate.response_tuning import ResponseTuning
+from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods._pools import example_id, pool_of, rng
 from tests.methods.generate._candidates import answers_in, evidence_in, pool_with, reasons_in, with_system
@@ -226,6 +227,8 @@ def test_refusals_of_the_safety_source_are_mixed_in_by_words_not_by_letters():
     one = ResponseTuning(safety_source="safe", safety_examples=1).generate(pool, using=Using(), rng=rng())
     assert one.examples.height == 2
     assert sorted(one.refused["reason"]) == ["no-refusal", "no-refusal", "refusal-not-drawn"]
+    with pytest.raises(UsageError, match="none of 5 examples is of the source 'sfe'; there are main, safe"):
+        ResponseTuning(safety_source="sfe").generate(pool, using=Using(), rng=rng())
 
 
 def test_responses_may_be_rewritten_first():
