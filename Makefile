@@ -42,7 +42,7 @@ loop: $(VENV)/.local  ## the whole loop: server, workers, schedule; two versions
 	@echo; echo "\`$(BIN)/provender down\` stops the server and the workers"
 
 test: $(VENV)/.dev  ## the test suite, with the layering contracts
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, import contracts, pyright
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/pyright

@@ -116,9 +116,8 @@ def _values(kind: Any) -> str:
         return f"list of ({inner[0]})" if " or " in inner[0] else f"list of {inner[0]}"
     if inspect.isclass(kind) and issubclass(kind, BaseModel):
         return f"{{{', '.join(kind.model_fields)}}}"
-    return {NoneType: "null", str: "text", bool: "true or false", int: "integer", float: "number"}.get(
-        kind, str(getattr(kind, "__name__", kind))
-    )
+    simple: dict[Any, str] = {NoneType: "null", str: "text", bool: "true or false", int: "integer", float: "number"}
+    return simple.get(kind, str(getattr(kind, "__name__", kind)))
 
 
 def _plain(value: Any) -> Any:

@@ -2,17 +2,17 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.markup import escape
 
-from tasks.events import Event, line, listening
+from tasks.events import Event, Listener, line, listening
 
 
 @contextmanager
-def watching(quiet: bool = False) -> Iterator[None]:
+def watching(quiet: bool = False) -> Generator[None]:
     """Show what the run says while the block goes."""
     if quiet:
         yield
@@ -68,7 +68,7 @@ class Merged:
 
 
 @contextmanager
-def _bars() -> Iterator:
+def _bars() -> Generator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -97,6 +97,8 @@ def _bars() -> Iterator:
                     progress.update(row, completed=event.done, total=event.total or None, note=note)  # type: ignore[arg-type]
                 case "done" | "failed" if row is not None:
                     progress.remove_task(rows.pop(event.ref))  # type: ignore[arg-type]
+                case _:  # a step without a bar
+                    pass
             if event.kind != "progress" and event.kind != "start":
                 style = {"failed": "red", "reused": "dim"}.get(event.kind, "")
                 console.print(line(event), style=style, markup=False, highlight=False)

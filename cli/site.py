@@ -174,14 +174,14 @@ def blast(
     """Blast radius: every example of every version that came from a seed, source, licence, model, prompt or call."""
     from cli.plain import line, table
     from schemas.errors import UsageError
-    from storage.questions.blast import KINDS, causes, recall_list
+    from storage.questions.blast import KINDS, Kind, causes, recall_list
     from storage.questions.blast import blast as ask
     from storage.questions.words import number, share
     from storage.reports.spreadsheets import csv_lines, jsonl_lines
     from storage.store import Store
 
     opened = Store.open(looked_at(store), create=False)
-    chosen = next((one for one in KINDS if one == kind), None)
+    chosen: Kind | None = next((one for one in KINDS if one == kind), None)
     if kind is not None and chosen is None:
         raise UsageError(f"a cause is one of {', '.join(KINDS)}, not {safe(kind)[:40]!r}")
     if chosen is None or name is None:

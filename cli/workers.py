@@ -23,12 +23,12 @@ def alive(home: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for pool, noted in _noted(home).items():
         try:
-            process = psutil.Process(noted["pid"])
+            process = psutil.Process(int(noted["pid"]))
             same = abs(process.create_time() - noted["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
         if same:
-            found[pool] = noted["pid"]
+            found[pool] = int(noted["pid"])
     return found
 
 

@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -41,7 +41,7 @@ _CELL = 200
 
 
 @contextmanager
-def artifacts(name: str, bench: Bench, flow_run_id: str | None) -> Iterator[None]:
+def artifacts(name: str, bench: Bench, flow_run_id: str | None) -> Generator[None]:
     """Hear the run's events while the block goes, and leave its artifacts at the end, also where it fails."""
     if flow_run_id is None or not get_current_settings().api.url:
         yield

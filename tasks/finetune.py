@@ -15,6 +15,7 @@ from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef, Manifest
 from schemas.recipe import Finetuning, Recipe
 from schemas.training import TrainedOn
+from schemas.union import tag_of
 from storage.calls.stopping import stop_asked
 from storage.files.places import address
 from storage.questions.show import tags_of
@@ -73,7 +74,7 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
 @stage_task("finetune {how.by.backend}", "gpu")
 def finetune(dataset: DatasetRef, how: Finetuning, bench: Bench, recipe: str = "") -> DatasetRef:
     """The model trained on the published ``dataset``; its manifest holds metrics, history and where the weights are."""
-    identity = {"stage": "finetune", "version": VERSION, "method": how.by.backend}
+    identity = {"stage": "finetune", "version": VERSION, "method": tag_of(type(how.by), "backend")}
 
     def compute(work: Work) -> None:
         manifest = work.store.describe(dataset)

@@ -1,5 +1,7 @@
 """Write the one self-contained copy that trainers read, look at the gate, and move the tag."""
 
+from typing import Any
+
 import polars as pl
 
 from schemas.lineage import DatasetRef
@@ -19,7 +21,9 @@ TRAIN = ("id", "messages", "tools", "worse", "source", "license")
 
 
 @stage_task("publish {name}")
-def publish(name: str, dataset: DatasetRef, gate: Decontamination | None, bench: Bench, recipe: dict) -> DatasetRef:
+def publish(
+    name: str, dataset: DatasetRef, gate: Decontamination | None, bench: Bench, recipe: dict[str, Any]
+) -> DatasetRef:
     """The published version of ``dataset``, tagged ``name``; its gate status is part of it."""
     declared = {pack.name: pack.digest for pack in map(load_pack, gate.benchmarks)} if gate else {}
     allowed = gate.max_contaminated_fraction if gate else 0.0

@@ -1,6 +1,6 @@
 """Around a run: its log and liveness, a clean stop on Ctrl-C and SIGTERM, and how it ended."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ class Ending:
 
 
 @contextmanager
-def running(name: str, what: str, bench: Bench, flow_run_id: str | None = None) -> Iterator[Ending]:
+def running(name: str, what: str, bench: Bench, flow_run_id: str | None = None) -> Generator[Ending]:
     """Log the run while the block goes; a stop, a known error and a crash end it under their own names.
 
     The first Ctrl-C or SIGTERM lets what is in flight finish; a second Ctrl-C interrupts at once.

@@ -24,3 +24,9 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that drive Prefect for minutes begin first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("flow")}
+    items.sort(key=lambda item: item.path not in slow)

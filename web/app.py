@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from starlette.applications import Starlette
@@ -77,7 +78,8 @@ def create_app(
     if token is not None and len(token) < 16:
         raise UsageError("the token of the browser has fewer than 16 characters; give a longer one")
     templates = environment(_HERE / "templates")
-    templates.filters.update(
+    filters: dict[str, Any] = templates.filters
+    filters.update(
         evidence_facts=evidence_facts,
         evidence_pairs=evidence_pairs,
         request_turns=request_turns,
@@ -88,7 +90,8 @@ def create_app(
         triples=triples,
         score=score,
     )
-    templates.globals.update(
+    named_in_pages: dict[str, Any] = templates.globals
+    named_in_pages.update(
         word_diff=word_diff, marked=marked, cut=cut, spanned=spanned, sankey=sankey, named=named, draw_losses=losses
     )
     linked = prefect if prefect and prefect.startswith(("http://", "https://")) else None
