@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-_NUMBER = re.compile(r"\s*+(?:score|rating)?+\s*+[:=]?+\s*+(\d+(?:\.\d+)?)\s*+\.?+\s*+", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*+(?:(?:score|rating)\s*+[:=]\s*+)?+(\d+(?:\.\d+)?)\s*+\.?+\s*+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def rating_of(reply: str) -> float | None:
     r"""The number from 0 to 5 that stands alone on the first line, with or without "Score:"; else None.
 
     >>> rating_of("4.5\nGood"), rating_of("Score: 4.5\nok"), rating_of("4/5\nx"), rating_of("Rating 4"), rating_of("11")
-    (4.5, 4.5, None, 4.0, None)
+    (4.5, 4.5, None, None, None)
     """
     first = reply.strip().split("\n", 1)[0]
     found = _NUMBER.fullmatch(first)

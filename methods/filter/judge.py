@@ -38,6 +38,7 @@ class Judge(Prompted, FilterMethod):
     """
 
     method: Literal["judge"] = "judge"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"judge"})
     speaks: ClassVar[tuple[str, ...]] = ("rate",)
 
