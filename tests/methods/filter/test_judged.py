@@ -20,8 +20,8 @@ RNG = np.random.default_rng
 
 @pytest.mark.parametrize(
     ("reply", "value"),
-    [("4.5\nGood", 4.5), ("Score: 4.5\nok", 4.5), ("score: 3\nok", 3.0), ("Score:4\nx", 4.0), ("4/5\nx", None), ("Rating 4", None), ("5", 5.0),
-     ("I would say 4", None), ("", None), ("7", None)],
+    [("4.5\nGood", 4.5), ("Score: 4.5\nok", 4.5), ("score: 3\nok", 3.0), ("Score:4\nx", 4.0), ("4/5\nx", None), ("5", 5.0),
+     ("Rating 4", None), ("I would say 4", None), ("", None), ("7", None)],
 )  # fmt: skip
 def test_a_rating_is_read_or_it_is_not(reply: str, value: float | None) -> None:
     assert rating_of(reply) == value, "the official parser fails on 'Score: 4.5' (fixed) and defaults to -1 (never)"
