@@ -19,7 +19,7 @@ def with_runner(flow: Any, runner: str) -> Any:
         return flow
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        from prefect_ray import RayTaskRunner
+        from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError as error:
         raise MissingExtra("runner: ray needs a package: pip install 'provender[ray]'") from error
     address = os.environ.get("RAY_ADDRESS")
@@ -35,8 +35,8 @@ def placed(*, on_gpu: bool) -> AbstractContextManager[Any]:
     context = FlowRunContext.get()
     if context is None or type(context.task_runner).__name__ != "RayTaskRunner":
         return nullcontext()
-    import ray
-    from prefect_ray.context import remote_options
+    import ray  # pyright: ignore[reportMissingImports]
+    from prefect_ray.context import remote_options  # pyright: ignore[reportMissingImports]
 
     gpus = 1 if on_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0
     return remote_options(num_cpus=1, num_gpus=gpus)
