@@ -42,6 +42,7 @@ class Run(BaseModel):
     error: str | None = None
     flow_run_id: str | None = None
     account: str = ""  # whose budget it draws on: its own, or that of the unfinished run it resumes
+    ceilings: dict[str, float] | None = None  # tokens, usd, seconds: those the recipe sets; None of an older release
 
 
 def new_run_id() -> str:
@@ -53,7 +54,14 @@ class RunLog:
     """The folder of one run, written by the process that runs it."""
 
     def __init__(
-        self, root: Path, name: str, what: str, run_id: str, flow_run_id: str | None = None, account: str = ""
+        self,
+        root: Path,
+        name: str,
+        what: str,
+        run_id: str,
+        flow_run_id: str | None = None,
+        account: str = "",
+        ceilings: dict[str, float] | None = None,
     ) -> None:
         self.folder = root / "runs" / run_id
         self._noted = 0.0
@@ -74,6 +82,7 @@ class RunLog:
             host=os.uname().nodename,
             flow_run_id=flow_run_id,
             account=account or run_id,
+            ceilings=ceilings,
         )
         self._save()
 

@@ -25,7 +25,9 @@ def running(name: str, what: str, bench: Bench, flow_run_id: str | None = None) 
     The first Ctrl-C or SIGTERM lets what is in flight finish; a second Ctrl-C interrupts at once.
     """
     store = open_store(bench)
-    log = RunLog(store.root, name, what, bench.run_id, flow_run_id, bench.account)
+    limits = bench.budget.model_dump(exclude_none=True)
+    ceilings = {unit.removeprefix("max_"): float(most) for unit, most in limits.items()}
+    log = RunLog(store.root, name, what, bench.run_id, flow_run_id, bench.account, ceilings)
 
     def note(event: Event) -> None:
         told = {k: v for k, v in asdict(event).items() if v}

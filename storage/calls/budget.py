@@ -163,7 +163,7 @@ class Budget:
         ).fetchone()
         spans = self._connection.execute(f"SELECT started, last FROM sessions WHERE {where}", values).fetchall()
         known = row[3] + row[6]
-        return Spent(row[0], row[1], row[2], None if row[4] else known, row[5], _union_seconds(spans), known)
+        return Spent(row[0], row[1], row[2], None if row[4] else known, row[5], union_seconds(spans), known)
 
     def _reserved(self, whole: bool) -> tuple[int, float]:
         where, values = self._where(whole)
@@ -245,7 +245,7 @@ def _amount(value: float, unit: str) -> str:
     return f"{value:.4f} USD" if unit == "usd" else f"{math.ceil(value):,} {unit}"
 
 
-def _union_seconds(spans: list[tuple[float, float]]) -> float:
+def union_seconds(spans: list[tuple[float, float]]) -> float:
     """Length of the union of intervals: stages that run at once count once."""
     total, reached = 0.0, -math.inf
     for started, last in sorted(spans):

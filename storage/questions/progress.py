@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from storage.questions.run_spending import RunSpending, quiet_seconds, resumed_from, run_spending
 from storage.questions.views import View
 from storage.questions.words import counted, number
 from storage.runs import Run, events, find_run, runs
@@ -53,6 +54,9 @@ class RunPage(View):
     steps: tuple[StepState, ...]
     notes: tuple[str, ...] = ()
     says: str
+    spending: RunSpending
+    resumed_from: str | None = None  # the unfinished run whose account it goes on with
+    quiet_seconds: float | None = None  # for how long a run that should be working has said nothing, if that is long
 
 
 def runs_page(store: Store) -> RunsPage:
@@ -71,7 +75,17 @@ def run_page(store: Store, run_id: str) -> RunPage:
     said = list(events(store.root, run.run_id))
     steps = states(run, said, progress_of(store.root, run.run_id))
     notes = tuple(str(entry.get("what") or entry.get("note") or "") for entry in said if entry.get("kind") == "note")
-    return RunPage(run=run, seconds=_seconds(run), steps=steps, notes=notes, says=_says(run, steps))
+    made = [step.ref for step in steps if step.state == "done" and step.ref]
+    return RunPage(
+        run=run,
+        seconds=_seconds(run),
+        steps=steps,
+        notes=notes,
+        says=_says(run, steps),
+        spending=run_spending(store, run, made),
+        resumed_from=resumed_from(store.root, run),
+        quiet_seconds=quiet_seconds(store.root, run),
+    )
 
 
 def progress_of(root: Path, run_id: str) -> dict[str, Any]:

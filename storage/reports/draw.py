@@ -300,6 +300,22 @@ def scatter(points: Sequence[tuple[str, float, float]], across: str, up: str, si
     return svg(size, size, f"{up} against {across}", *parts)
 
 
+def budget_bar(used: float, in_flight: float, limit: float, width: float = 220, height: float = 12) -> Markup:
+    """What was spent and what is reserved, on a scale that ends a little beyond the limit, which is a tick."""
+    unit = width / max(limit * 1.1, used + in_flight, 1e-9)
+    spent = min(used * unit, width)
+    says = f"{used / max(limit, 1e-9):.1%} of the limit spent"
+    parts = [tag("rect", class_="track", x=0, y=0, width=width, height=height)]
+    parts.append(tag("rect", tag("title", says), class_=f"bar {'dropped' if used >= limit else 'kept'}",
+                     x=0, y=0, width=spent, height=height))  # fmt: skip
+    if in_flight > 0:
+        parts.append(tag("rect", tag("title", "reserved for calls under way"), class_="bar created", x=spent, y=0,
+                         width=min(in_flight * unit, width - spent), height=height))  # fmt: skip
+    x = min(limit * unit, width)
+    parts.append(tag("line", tag("title", "the limit"), class_="tick", x1=x, x2=x, y1=-2, y2=height + 2))
+    return svg(width, height, says, *parts, class_="bar-row")
+
+
 def timeline(
     steps: Sequence[tuple[str, str, float, float]], whole: float, width: float = 420, height: float = 12
 ) -> Markup:

@@ -15,7 +15,7 @@ import pytest
 from backends.llm.scripted import Scripted
 from backends.protocols import Meter, Reply, Request, Sampling
 from schemas.errors import BudgetExceeded, Stopped, UsageError
-from storage.calls.budget import Ceilings, Refusal, _union_seconds
+from storage.calls.budget import Ceilings, Refusal, union_seconds
 from storage.calls.cached_llm import CachedLLM, CallCache
 from storage.calls.stopping import stop_on_signals
 
@@ -167,7 +167,7 @@ def test_wall_time_binds(cache: CallCache) -> None:
 
 
 def test_time_of_stages_that_run_at_once_counts_once() -> None:
-    assert _union_seconds([(0.0, 2.0), (1.0, 3.0), (10.0, 11.0)]) == 4.0
+    assert union_seconds([(0.0, 2.0), (1.0, 3.0), (10.0, 11.0)]) == 4.0
 
 
 def test_two_processes_cannot_both_take_the_last_of_a_budget(cache: CallCache) -> None:
