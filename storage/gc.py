@@ -64,6 +64,11 @@ def plan(disk: Disk, *, keep_days: float, grace_hours: float) -> GcPlan:
     return made
 
 
+def preview(disk: Disk, *, keep_days: float, grace_hours: float) -> GcPlan:
+    """What ``plan`` would note now, without writing it down: for looking. Raises as ``plan``."""
+    return _survey(disk, "", keep_days, grace_hours)
+
+
 def execute(disk: Disk, wanted: GcPlan) -> GcReport:
     """Removes what the plan names and still nothing needs. Manifests go first, durably, so that no version is left
     with half of its objects.

@@ -56,6 +56,13 @@ def verify(disk: Disk, ref: DatasetRef | None, *, deep: bool) -> list[Finding]:
     return found + list(_tags(disk))
 
 
+def part_problem(disk: Disk, name: str, part: Part, *, deep: bool) -> str | None:
+    """What is wrong with one object of a part, or None: there with its length, rows and columns; ``deep``: every byte."""
+    if not is_digest(part.sha256):
+        return f"{part.sha256[:80]!a} is no digest"
+    return _object(disk, name, part, _Seen(), deep=deep)
+
+
 def _step(disk: Disk, ref: DatasetRef, seen: _Seen, *, deep: bool) -> Iterator[Finding]:
     path = manifest_path(disk.root, ref)
     again = f"remove {disk.shown(path)} and run its recipe again"

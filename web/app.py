@@ -26,6 +26,7 @@ from storage.reports.report import environment, style
 from storage.reports.sankey import sankey
 from web.frame import Frame
 from web.guard import Guard
+from web.health_pages import HealthPages
 from web.links import Links
 from web.pages import Pages
 from web.patience import SECONDS, Patience
@@ -97,6 +98,7 @@ def create_app(
     linked = prefect if prefect and prefect.startswith(("http://", "https://")) else None
     frame = Frame(ReadingStore.over(store_root), templates, secrets.token_urlsafe(24), linked)
     pages, row_pages, questions, stores = Pages(frame), RowPages(frame), QuestionPages(frame), StorePages(frame)
+    care = HealthPages(frame)
     sheet = style() + (_HERE / "static" / "web.css").read_text(encoding="utf-8")
 
     def static(request: Request) -> Response:
@@ -132,6 +134,7 @@ def create_app(
         Route("/sql/{version:path}", patient(row_pages.sql)),
         Route("/hits/{version:path}", patient(stores.hits)),
         Route("/what-if/{version:path}", patient(questions.what_if)),
+        Route("/receipt/{version:path}", patient(care.receipt)),
         Route("/e/{example}", patient(pages.example)),
         Route("/call/{version:path}", patient(pages.call)),
         Route("/near/{example}", patient(pages.near)),
@@ -142,11 +145,13 @@ def create_app(
             Route(f"/{name}{kind}", patient(page))
             for name, page in (
                 ("compare", pages.compare),
+                ("pasted", pages.pasted),
                 ("blast", questions.blast),
                 ("benchmarks", stores.benchmarks),
                 ("mixtures", stores.mixtures),
                 ("runs", stores.runs),
                 ("cost", stores.cost),
+                ("health", care.health),
             )
             for kind in ("", ".json")
         ),

@@ -20,7 +20,7 @@
     const bar = link.parentElement; // on a narrow screen the bar scrolls: where one is must be seen
     bar.scrollLeft = link.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2;
   }
-  const places = { d: "a.brand", c: "a[data-page=compare]", b: "a[data-page=blast]", r: "a[data-page=runs]" };
+  const places = { d: "a.brand", c: "a[data-page=compare]", b: "a[data-page=blast]", r: "a[data-page=runs]", h: "a[data-page=health]" };
   let went = 0;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) {
@@ -34,7 +34,7 @@
     const after = performance.now() - went < 1200;
     went = event.key === "g" ? performance.now() : 0;
     if (after && places[event.key]) {
-      follow(`nav.top ${places[event.key]}[href]`); // a published site has fewer pages than a server
+      follow(`${places[event.key]}[href]`); // a published site has fewer pages than a server
     } else if (event.key === "/") {
       const field = document.getElementById("q");
       if (!field) return;
