@@ -19,6 +19,7 @@ from storage.questions.kin import call_views
 from storage.questions.lineage import Lineage, collapsed, lineage, path_between
 from storage.questions.loss_views import RowLosses
 from storage.questions.neighbors import neighbors
+from storage.questions.pasted import MOST_CHARACTERS, Pasted, pasted
 from storage.questions.recorded_recipe import recipe_yaml, recorded_recipe
 from storage.questions.samples import Sample, kept_samples
 from storage.questions.show import show, tokens_of
@@ -40,6 +41,8 @@ from web.markdown import markdown
 PLOTS = 24
 #: Lines of the front page and of the list of all versions.
 PER_PAGE = 200
+#: More words or characters than that, or a line break, in the search box are a pasted text.
+MOST_WORDS, MOST_TYPED = 8, 200
 _KEY = re.compile(r"(?:[0-9a-f]{2}){8,64}")
 _ID = re.compile(r"#?[0-9a-fA-F]{6,32}")
 
@@ -57,6 +60,12 @@ class CardPage(View):
 
     ref: str
     text: str
+
+
+class PastedPage(View):
+    """What was found of a pasted text; None before one was given."""
+
+    found: Pasted | None
 
 
 class CallPage(View):
@@ -311,9 +320,11 @@ class Pages:
 
     def find(self, request: Request) -> Response:
         """From what was typed to its page: an id, its beginning, a tag, a ref; anything else is looked for by name."""
-        text = (asked.text(request.query_params, "q") or "").strip()
+        text = (asked.text(request.query_params, "q", MOST_CHARACTERS) or "").strip()
         if not text:
             return RedirectResponse("/", 303)
+        if "\n" in text or len(text.split()) > MOST_WORDS or len(text) > MOST_TYPED:
+            return RedirectResponse(Links("").asked("/pasted", text=text), 303)
         if _ID.fullmatch(text):
             return RedirectResponse(Links("").example(text.lower().removeprefix("#")), 303)
         newest = max(self.store.tags(), key=lambda tag: tag.created_at, default=None)
@@ -323,6 +334,14 @@ class Pages:
         if text not in names and "@" not in text and len(names) != 1:
             return RedirectResponse(Links("").asked("/datasets", q=text), 303)
         return RedirectResponse(Links("").version(self.frame.address(text if "@" in text else names[0])), 303)
+
+    def pasted(self, request: Request) -> Response:
+        """Where a pasted text comes from; without one, a field to paste it into."""
+        text = (asked.text(request.query_params, "text", MOST_CHARACTERS) or "").strip()
+        found = PastedPage(found=pasted(self.store, text) if text else None)
+        return self.frame.answer(
+            request, found, "pasted.html", title="Where a text comes from", text=text, most=MOST_CHARACTERS
+        )
 
     def _about(
         self, request: Request, model: View | Lineage, template: str, address: str, tab: str, **more: object

@@ -159,6 +159,21 @@ def vectors_of(reader: Reader, ref: DatasetRef) -> Vectors:
     return Vectors(held["at"], held["rows"], held["by"], own)
 
 
+def static_vectors(reader: Reader, ref: DatasetRef) -> Vectors:
+    """The same by the shipped table of words, which knows any text."""
+    held = vectors_of(reader, ref)
+    if held.by == STATIC:
+        return held
+    manifest = reader.manifest(ref)
+
+    def work() -> dict[str, Any]:
+        at, messages = _some_members(reader, manifest)
+        return {"at": at, "rows": _engine().embed([text_of(one) for one in messages])}
+
+    kept = arrays.of((str(reader.store.root), manifest.commit_id, "static-vectors"), work)
+    return Vectors(kept["at"], kept["rows"], STATIC, lambda one: _engine().embed([text_of(one["messages"])])[0])
+
+
 def _some_members(reader: Reader, manifest: Manifest) -> tuple[Array, list[Any]]:
     """Positions that are compared, and the conversations there.
 
