@@ -71,6 +71,13 @@
       setTimeout(() => { button.textContent = says; }, 2000);
     });
   }
+  const find = document.getElementById("q");
+  if (find) find.addEventListener("paste", (event) => { // a field of one line would lose the breaks and join words
+    const text = event.clipboardData.getData("text").trim();
+    if (!text.includes("\n")) return;
+    event.preventDefault();
+    location.assign(`/pasted?${new URLSearchParams({ text: text.slice(0, 6000) })}`);
+  });
   const names = document.querySelectorAll("form.review input[name=who]");
   try {
     for (const field of names) field.value = localStorage.getItem("reviewer") || "";
