@@ -83,4 +83,6 @@ PAGES = (
     ("runs", "/runs"),
     ("run", "/runs/{run}"),
     ("cost", "/cost"),
+    ("health", "/health"),
+    ("receipt", "/receipt/{tag}?verify=1"),
 )

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -58,6 +59,8 @@ def addresses(world: Seeded) -> list[str]:
         "/mixtures",
         "/runs",
         "/cost",
+        "/health",
+        "/receipt/support-bot@v2",
         f"/near/{world.dolly[1]}",
         *(f"/d/{ref}" for ref in versions),
         *rows,
@@ -123,6 +126,8 @@ def test_hostile_addresses_stay_text_too(client: TestClient) -> None:
             ("/compare", {"a": "support-bot@v1", "b": "support-bot@v2", "rows": payload}),
             ("/hits/support-bot@v2", {"benchmark": payload, "rule": payload}),
             ("/datasets", {"q": payload}),
+            ("/health", {"verify": payload}),
+            (f"/receipt/{quote(payload)}", {}),
             (f"/e/{'0' * 32}", {"in": payload}),
         ):
             answer = client.get(address, params=asked)
