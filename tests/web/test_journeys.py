@@ -292,3 +292,18 @@ def test_everything_works_without_scripts(browser: Any, site: str) -> None:
     opened.goto(f"{site}/graph/support-bot@v2")
     assert opened.locator("svg.graph a").count() >= 10
     context.close()
+
+
+def test_lines_pasted_into_the_search_keep_their_breaks_and_find_their_row(page: Any, site: str, world: Seeded) -> None:
+    page.goto(site)
+    page.keyboard.press("/")
+    text = "Question 0 about topic 0?\nAnswer 0 explains the topic in nine plain words"
+    paste = """(field, text) => { const data = new DataTransfer(); data.setData("text/plain", text);
+      field.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true})); }"""
+    page.locator("#q").evaluate(paste, text)
+    page.wait_for_url("**/pasted?**")
+    assert page.locator("#text").input_value() == text
+    first = page.locator("tbody tr").first.inner_text()
+    assert "same words" in first
+    assert world.dolly[0][:12] in first
+    assert "low-confidence" in first
