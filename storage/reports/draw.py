@@ -309,7 +309,7 @@ def budget_bar(used: float, in_flight: float, limit: float, width: float = 220, 
     parts.append(tag("rect", tag("title", says), class_=f"bar {'dropped' if used >= limit else 'kept'}",
                      x=0, y=0, width=spent, height=height))  # fmt: skip
     if in_flight > 0:
-        parts.append(tag("rect", tag("title", "reserved for calls under way"), class_="bar created", x=spent, y=0,
+        parts.append(tag("rect", tag("title", "reserved, not settled"), class_="bar created", x=spent, y=0,
                          width=min(in_flight * unit, width - spent), height=height))  # fmt: skip
     x = min(limit * unit, width)
     parts.append(tag("line", tag("title", "the limit"), class_="tick", x1=x, x2=x, y1=-2, y2=height + 2))

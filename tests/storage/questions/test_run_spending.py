@@ -93,6 +93,8 @@ def test_a_resumed_run_shows_what_both_spent_of_the_limit_and_how_its_calls_went
     )
     assert "25.0% of the limit spent" in text
     assert f'resumed from <a href="/runs/{FIRST}">' in text
+    assert "40 more reserved by calls that never came back" in text
+    assert "1 call was paid, those of the runs it resumes included" in text
     assert "1 of 4 calls (25.0 %)" in text
     assert "&lt;b&gt;odd" in text
     assert "<b>odd" not in text
