@@ -10,7 +10,7 @@ from web import asked
 from web.frame import Frame, as_json
 from web.links import Links
 
-_DEPTHS: dict[str, Depth | None] = {"": None, "structure": "structure", "all": "all"}
+_DEPTHS: dict[str, Depth | None] = {"": None, "files": "files", "structure": "structure", "all": "all"}
 
 
 class HealthPages:
@@ -21,7 +21,7 @@ class HealthPages:
         self.store = frame.store
 
     def health(self, request: Request) -> Response:
-        """The whole store: its structure at once; every byte only with ``?verify=all``."""
+        """The whole store: its files at once; conserved rows with ``?verify=structure``, every byte with ``?verify=all``."""
         depth = _DEPTHS[asked.one_of(request.query_params, "verify", tuple(_DEPTHS))]
         return self.frame.answer(request, health(self.store, depth), "health.html", title="Store health", here="health")
 

@@ -26,8 +26,8 @@ from storage.runs import Run, is_dead
 from storage.store import Store
 from storage.verify import verify
 
-#: How thorough: nothing was checked (a bucket's objects would have to be fetched), structure, or every byte.
-Depth = Literal["none", "structure", "all"]
+#: How thorough: nothing (a bucket's objects would have to be fetched), files and manifests, conserved rows too, every byte.
+Depth = Literal["none", "files", "structure", "all"]
 Life = Literal["at work", "dead", "elsewhere"]
 
 KEEP_DAYS, GRACE_HOURS = 14.0, 24.0
@@ -126,13 +126,14 @@ class Health(View):
 
 
 def health(store: Store, depth: Depth | None = None) -> Health:
-    """The store as it lies there now. Without a ``depth`` the structure is checked, of a bucket nothing.
+    """The store as it lies there now. Without a ``depth`` files and manifests are checked, of a bucket nothing.
 
-    ``all`` reads every byte of every object. What cannot be looked at is named under ``unknown``.
+    ``structure`` also reads what each step decided, for the law of conservation; ``all`` every byte of every object.
+    What cannot be looked at is named under ``unknown``.
     """
     disk = store.disk
     here = not isinstance(disk.fs, Remote)
-    checked: Depth = depth or ("structure" if here else "none")
+    checked: Depth = depth or ("files" if here else "none")
     unknown: list[Damage] = []
     began = time.monotonic()
     troubles = _troubles(store, checked, unknown)
@@ -166,7 +167,7 @@ def _troubles(store: Store, checked: Depth, unknown: list[Damage]) -> tuple[Trou
     if checked == "none":
         return ()
     try:
-        found = verify(store.disk, None, deep=checked == "all")
+        found = verify(store.disk, None, deep=checked == "all", laws=checked != "files")
     except (StoreError, OSError) as error:
         unknown.append(Damage(place=store.disk.place, problem=f"the check did not come to its end: {error}"))
         return ()

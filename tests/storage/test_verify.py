@@ -15,6 +15,7 @@ from schemas.errors import CorruptStore
 from schemas.lineage import Manifest
 from storage import manifests
 from storage.layout import manifest_path
+from storage.questions.health import health
 from storage.store import Store
 from storage.verify import Finding
 from tests.storage.making import answers, ingest, keep_where
@@ -155,6 +156,8 @@ def test_members_that_break_conservation_are_found_even_if_every_digest_fits(sto
     edited(store, kept, lambda m: m.update(parts=plain, digest=manifests.digest_of(parts)), reseal=True)
     (problem,) = problems(store.verify(kept.ref), kept)
     assert "member 0 is not the example that the verdicts leave there" in problem
+    assert health(store).troubles == (), "a page that shows files and manifests reads no rows"
+    assert problem in [one.problem for one in health(store, "structure").troubles]
 
 
 @pytest.mark.parametrize(

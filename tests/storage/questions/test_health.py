@@ -46,7 +46,7 @@ def test_a_sound_store_is_sound_and_looking_changes_nothing(store: Store) -> Non
     before = everything(store)
     told = health(store)
     assert everything(store) == before
-    assert told.checked == "structure"
+    assert told.checked == "files"
     assert (told.troubles, told.hurt, told.leftovers, told.runs, told.unknown) == ((), (), (), (), ())
     assert told.versions == 4
     assert {use.name for use in told.use} >= {"objects", "steps", "tags", "FORMAT"}
