@@ -43,10 +43,11 @@ def _block(lines: Sequence[str], at: int, top: int) -> tuple[Markup | None, int]
     if not line.strip():
         return None, at + 1
     if line.startswith(("```", "~~~")):
-        fence = re.match(r"[`~]+", line)
-        mark = fence[0] if fence else line[:3]
+        said = line.lstrip(line[0])
+        mark = line.removesuffix(said)
         end = next((i for i in range(at + 1, len(lines)) if lines[i].rstrip() == mark), len(lines))
-        return Markup("<pre>%s</pre>") % visible("\n".join(lines[at + 1 : end])), end + 1
+        language = Markup('<div class="note">%s</div>') % visible(said.strip()) if said.strip() else Markup("")
+        return language + Markup("<pre>%s</pre>") % visible("\n".join(lines[at + 1 : end])), end + 1
     if found := _HEADING.fullmatch(line):
         level = min(top - 1 + len(found[1]), 6)
         return Markup(f"<h{level}>%s</h{level}>") % _inline(found[2]), at + 1

@@ -1,6 +1,6 @@
 """A card as elements: what it knows of Markdown, and that hostile text stays text."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.web.parsed import PAYLOADS, Page
@@ -40,7 +40,7 @@ def test_headings_tables_lists_and_code_become_elements() -> None:
     assert "<tr><td>1 | 2</td><td><b>3</b></td></tr>" in told
     assert '<th class="n">rows</th>' in str(markdown("| a | rows |\n|---|---|\n| x | 1,234 |\n| y | 2.5% |"))
     assert "<ul><li>one</li><li>two</li></ul>" in told
-    assert "<pre># no heading</pre>" in told
+    assert '<div class="note">yaml</div><pre># no heading</pre>' in told, "the word after a fence is shown as well"
 
 
 def test_entities_of_a_card_are_read_once_and_never_become_markup() -> None:
@@ -52,6 +52,8 @@ def test_entities_of_a_card_are_read_once_and_never_become_markup() -> None:
             assert all(set(attributes) <= {"class", "title"} for _, attributes in page.tags)
 
 
+@example("```a")
+@example("~~~~ a\na")
 @given(st.text(alphabet="#|-*`\\\n &<>ab1", max_size=120))
 def test_any_text_ends_and_loses_no_letter(text: str) -> None:
     page = Page(str(markdown(text)))
