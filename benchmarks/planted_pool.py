@@ -1,16 +1,19 @@
-"""Which methods find what belongs to the target? A pool of known make-up, and what each one selects from it.
+"""Which methods find what belongs to the target? Pools of known make-up, and what each method selects from them.
 
-A tenth of the pool is in the domain of the target (GSM8K questions with right solutions), seven tenths are out of it
+A tenth of a pool is in the domain of the target (GSM8K questions with right solutions), seven tenths are out of it
 (instructions and code), two tenths are corrupted: half of those are in-domain questions with an answer to something else,
 half are out-of-domain rows whose answer's words are shuffled. Every rank and select method that the unions know and that
-runs with the embedded models has its turn; methods that select by a ranking get that of ``rds-plus``.
+runs with the embedded models has its turn; methods that select by a ranking get that of ``rds-plus``. Each draw is
+another pool, another target and other seeds; with ``--work`` what is measured is kept and not measured again:
 
+    python -m benchmarks.planted_pool --draws 5 --work FOLDER --minutes 5     # again and again until it says done
     python -m benchmarks.planted_pool --pool 300 --only less rds-plus
 """
 
 import argparse
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,34 +41,97 @@ KINDS = ("in-domain", "out-of-domain", "corrupted")
 OFFLINE = {"llm", "judge", "student", "embed", "tune"}
 
 
+Found = Mapping[str, Any]  # of one method on one draw: shares per budget, seconds; or what it refused with
+
+
 def main() -> None:
+    """Measure what is not yet measured, while there is time, then print the table of all."""
     args = _arguments()
-    pool, kinds, target = planted(args.pool, args.target, args.rng_seed)
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS)
-    print(
-        f"{pool.height} rows: {counts}; {target.height} target rows; chance is {kinds.count('in-domain') / pool.height:.2f}"
-    )
-    print(f"{'method':28} " + "  ".join(f"in-domain at {b:.0%} (corrupted)" for b in BUDGETS) + "   seconds")
-    kind_of = dict(zip(pool["id"].to_list(), kinds, strict=True))
-    using = engines(args)
-    ranking: list[pl.DataFrame] = []
-    for name, pick in contenders(pool, target, using, args.rng_seed, ranking):
-        if args.only and name not in args.only:
+    kept = Kept(args.work)
+    using, until = engines(), time.perf_counter() + 60 * args.minutes
+    results: dict[str, list[Found]] = {}
+    left = 0
+    for draw in range(args.rng_seed, args.rng_seed + args.draws):
+        pool, kinds, target = planted(args.pool, args.target, draw)
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS)
+        print(f"draw {draw}: {pool.height} rows: {counts}; {target.height} target rows", flush=True)
+        kind_of = dict(zip(pool["id"].to_list(), kinds, strict=True))
+        for name, identity, pick in contenders(pool, target, using, draw):
+            if args.only and name not in args.only:
+                continue
+            asked = {"method": identity, "pool": args.pool, "target": args.target, "draw": draw}
+            found = kept.get(asked)
+            if found is None and time.perf_counter() > until:
+                left += 1
+                continue
+            if found is None:
+                found = kept.put(asked, measured(pick, kind_of))
+                print(f"  {name:28} {_line(found)}", flush=True)
+            results.setdefault(name, []).append(found)
+    show(results)
+    print(f"{left} measurements left: run the same command again" if left else "done")
+
+
+class Kept:
+    """Lines of JSON, one per measurement, in a file of ``folder``; without a folder nothing outlives the process."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.path = folder / "planted_pool.jsonl" if folder else None
+        self.known: dict[str, Found] = {}
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+            self.known = {json.dumps(one["asked"], sort_keys=True): one["found"] for one in map(json.loads, lines)}
+
+    def get(self, asked: Found) -> Found | None:
+        """What was measured for this question, by any earlier run."""
+        return self.known.get(json.dumps(asked, sort_keys=True))
+
+    def put(self, asked: Found, found: Found) -> Found:
+        """Remember it; refusals only for this process, since the next may have what was missing."""
+        if self.path and "refused" not in found:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"asked": asked, "found": found}, sort_keys=True) + "\n")
+        return found
+
+
+def measured(pick: Callable[[int], list[bytes]], kind_of: Mapping[bytes, str]) -> Found:
+    """Shares of each kind among the selected at every budget, and the seconds of it all."""
+    start = time.perf_counter()
+    try:
+        chosen = [[kind_of[one] for one in pick(round(budget * len(kind_of)))] for budget in BUDGETS]
+    except (ProvenderError, ValueError, AssertionError) as error:
+        return {"refused": str(error).splitlines()[0][:110]}
+    shares = [{kind: some.count(kind) / len(some) for kind in KINDS} for some in chosen]
+    return {"shares": shares, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def show(results: Mapping[str, Sequence[Found]]) -> None:
+    """Means over the draws, with the lowest and the highest, as a table for the documentation."""
+    budgets = " | ".join(f"in-domain at {b:.0%} | corrupted" for b in BUDGETS)
+    print(f"\n| method | {budgets} | seconds |\n|{'---|' * (2 + 2 * len(BUDGETS))}")
+    for name, found in results.items():
+        good = [one for one in found if "refused" not in one]
+        if not good:
+            print(f"| {name} | does not run here: {found[0]['refused']} |")
             continue
-        start = time.perf_counter()
-        try:
-            chosen = [pick(round(budget * pool.height)) for budget in BUDGETS]
-        except (ProvenderError, ValueError, AssertionError) as error:
-            print(f"{name:28} does not run here: {str(error).splitlines()[0][:110]}", flush=True)
-            continue
-        seconds = time.perf_counter() - start
-        cells = []
-        for ids in chosen:
-            found = [kind_of[one] for one in ids]
-            cells.append(
-                f"{found.count('in-domain') / len(found):15.2f} ({found.count('corrupted') / len(found):.2f})    "
-            )
-        print(f"{name:28} {'  '.join(cells)} {seconds:9.1f}", flush=True)
+        cells: list[str] = []
+        for place in range(len(BUDGETS)):
+            inside, bad = ([one["shares"][place][kind] for one in good] for kind in ("in-domain", "corrupted"))
+            cells += [f"{_two(np.mean(inside))} ({_two(min(inside))} to {_two(max(inside))})", _two(np.mean(bad))]
+        draws = "" if len(good) == len(found) else f" ({len(good)} of {len(found)} draws)"
+        print(f"| {name}{draws} | {' | '.join(cells)} | {np.mean([one['seconds'] for one in good]):.1f} |")
+
+
+def _line(found: Found) -> str:
+    if "refused" in found:
+        return f"does not run here: {found['refused']}"
+    cells = [f"{one['in-domain']:.2f} ({one['corrupted']:.2f})" for one in found["shares"]]
+    return f"{'  '.join(cells)} {found['seconds']:9.1f} s"
+
+
+def _two(value: Any) -> str:
+    return f"{value:.2f}".removeprefix("0")
 
 
 def planted(size: int, target_rows: int, rng_seed: int) -> tuple[pl.DataFrame, list[str], pl.DataFrame]:
@@ -116,10 +182,12 @@ def frame(rows: Sequence[tuple[str, str]], source: str) -> pl.DataFrame:
     return conform(table.with_columns(synthetic_depth=pl.lit(0, pl.UInt8)), EXAMPLES, "planted pool")
 
 
-def contenders(
-    pool: pl.DataFrame, target: pl.DataFrame, using: Using, rng_seed: int, ranking: list[pl.DataFrame]
-) -> list[tuple[str, Callable[[int], list[bytes]]]]:
-    """Every rank method, cut at the budget, and every select method, by name, as functions from budget to ids."""
+Contender = tuple[str, dict[str, Any], Callable[[int], list[bytes]]]
+
+
+def contenders(pool: pl.DataFrame, target: pl.DataFrame, using: Using, rng_seed: int) -> list[Contender]:
+    """Every rank method, cut at the budget, and every select method: name, settings, and a function from budget to ids."""
+    ranking: list[pl.DataFrame] = []
 
     def fresh() -> np.random.Generator:
         return np.random.default_rng(rng_seed)
@@ -146,20 +214,21 @@ def contenders(
 
         return pick
 
-    found: list[tuple[str, Callable[[int], list[bytes]]]] = []
-    for kind in _members(AnyRank):
-        if kind.needs <= OFFLINE:
-            found.append((_tag(kind), ranked(kind())))
-    found.append(("multistage, training", ranked(Multistage(form="training", window=64))))
-    found.append(("dsir, per token", ranked(Dsir(per_token=True, smoothing=1, resample=False))))
+    def rank(name: str, method: RankMethod) -> Contender:
+        return name, method.identity(), ranked(method)
+
+    found = [rank(_tag(kind), kind()) for kind in _members(AnyRank) if kind.needs <= OFFLINE]
+    found.append(rank("multistage, training", Multistage(form="training", window=64)))
+    found.append(rank("dsir, per token", Dsir(per_token=True, smoothing=1, resample=False)))
     for kind in _members(AnySelect):
         if kind.needs <= OFFLINE and _tag(kind) not in ("top", "quota"):  # these two are the cut itself
             fields = {"weights": "rank"} if "weights" in kind.model_fields else {}
-            found.append((f"select {_tag(kind)}", selected(kind, fields)))
+            identity = kind(keep_examples=1, **fields).identity()
+            found.append((f"select {_tag(kind)}", identity, selected(kind, fields)))
     return found
 
 
-def engines(args: argparse.Namespace) -> Using:
+def engines() -> Using:
     """The embedded models: sprout, static vectors, and a LoRA proxy of sprout."""
     sprout = Transformers(model="sprout", threads=1).open()
     tuner = TorchTuner(adapter="lora", threads=1, epochs=1, learning_rate=1e-3).open()
@@ -208,7 +277,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=300, help="rows; a tenth is in the domain of the target")
     parser.add_argument("--target", type=int, default=20)
     parser.add_argument("--only", nargs="+", help="methods, by name")
-    parser.add_argument("--rng-seed", type=int, default=0)
+    parser.add_argument("--rng-seed", type=int, default=0, help="of the first draw; the others count on from it")
+    parser.add_argument("--draws", type=int, default=1, help="pools to draw; the table has means and ranges over them")
+    parser.add_argument("--work", type=Path, help="folder in which what is measured is kept, and found again")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing new after so long")
     return parser.parse_args()
 
 
