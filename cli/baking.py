@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,6 @@ def bakeoff(
     as_json: JsonOption = False,
 ) -> None:
     """Let methods choose under one budget, train proxies on each choice, measure on the target: a table with intervals."""
-    quiet_environment()
     from cli.progress import watching
     from flows.bakeoff import bakeoff as flow
     from schemas.errors import UsageError

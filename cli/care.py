@@ -5,12 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
 
 
 def doctor(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """What is installed, what runs, what a store on this disk can promise."""
-    quiet_environment()
     from cli.examination import examine
 
     findings = examine(store)
@@ -69,7 +68,6 @@ def pretrain(
     as_json: JsonOption = False,
 ) -> None:
     """Train the embedded model from scratch, resumable, with the recipe that made the shipped one."""
-    quiet_environment()
     from backends.train.pretrain import pretrain_from_recipe
 
     def show(step: int, total: int, loss: float, tokens_per_second: float) -> None:

@@ -1,5 +1,6 @@
 """How the command line talks: data on stdout, everything else on stderr, one line per error."""
 
+import contextlib
 import json
 import os
 import re
@@ -80,7 +81,10 @@ def show_traceback(error: Exception) -> None:
 
 
 def quiet_environment() -> None:
-    """Settings that must stand before Prefect, transformers or DuckDB are imported: loopback only, nothing calls home."""
+    """Settings that must stand before Prefect, transformers or DuckDB are imported: loopback only, nothing calls home.
+
+    Called once, where the command line begins (``cli.main``); workers and their runs inherit what it sets.
+    """
     home = Path(os.environ.get("PROVENDER_HOME") or Path.home() / ".local/state/provender")
     quiet = {
         "DO_NOT_TRACK": "1",
@@ -107,7 +111,8 @@ def quiet_environment() -> None:
     from_profile = (Path.home() / ".prefect" / "profiles.toml").exists()
     if "PREFECT_API_URL" not in os.environ and not from_profile:
         os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(OSError):  # to look at a store needs no home; what does is warned by Prefect
+            Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
         from cli.prefect_server import connection, password
 
         if known := connection(home):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json, say
 
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", show_default=False)]
 
@@ -31,7 +31,6 @@ def check(recipe: RecipeArgument, set_: SetOption = [], as_json: JsonOption = Fa
     from schemas.recipe import load_recipe
     from tasks.check import looks
 
-    quiet_environment()
     loaded = load_recipe(recipe, set_)
     notes = looks(loaded, str(recipe))
     if as_json:
@@ -55,7 +54,6 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """What a run would do and why: per step run / reuse / changed because …, rows, LLM calls, tokens and cost expected."""
-    quiet_environment()
     from cli.progress import watching
     from flows.curate import curation
     from schemas.recipe import load_recipe
@@ -86,7 +84,6 @@ def run(
     demo: Annotated[bool, typer.Option("--demo", hidden=True)] = False,
 ) -> None:
     """Run a recipe; finished steps are reused, so a run that was stopped goes on where it stood."""
-    quiet_environment()
     from flows.curate import curation
     from schemas.recipe import load_recipe
     from tasks.plan import nothing_to_do, plan_of

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
 from cli.groups import with_default
 from cli.stages import LLM, Embed, Fields, Input, Plainly, Seed, Tag
 
@@ -43,7 +43,6 @@ def run(
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Drop what gives a benchmark away; without --against, every pack that has a name here."""
-    quiet_environment()
     from cli.stages import finish
     from flows.decontaminate import decontaminate as flow
     from tasks.decontaminate import Policy
@@ -71,7 +70,6 @@ def check(
     store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run rules on any file or stored dataset without a recipe; nothing is dropped, the hits can be reviewed."""
-    quiet_environment()
     from cli import reviewing
     from cli.progress import watching
     from schemas.lineage import DatasetRef
@@ -174,7 +172,6 @@ def self_test(
     store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Plant known leaks in your own data and report what each rule finds; exit code 1 if a whole item goes unnoticed."""
-    quiet_environment()
     from cli import reviewing
     from cli.progress import watching
     from storage.packs.shelf import load_pack

@@ -23,7 +23,7 @@ from cli import (
     stages,
     triggering,
 )
-from cli.console import fail, show_traceback
+from cli.console import fail, quiet_environment, show_traceback
 from schemas.errors import ProvenderError
 
 app = typer.Typer(
@@ -73,7 +73,8 @@ def _root(
         False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
     ),
 ) -> None:
-    """Options before the verb."""
+    """Options before the verb. Each verb passes here before its first line, and so before it imports Prefect."""
+    quiet_environment()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json, quiet_environment
+from cli.console import DEFAULT_STORE, JsonOption, SetOption, StoreOption, out, out_json
 
 
 def search(
@@ -18,7 +18,6 @@ def search(
     ] = False,
 ) -> None:
     """Try configurations of self-guide on several tasks and choose the one that serves every task (max of the min gain)."""
-    quiet_environment()
     from cli.progress import watching
     from flows.search_configuration import search_configuration
     from schemas.search import load_search

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
 
 engine = typer.Typer(
     name="engine", help="A vLLM server that provender starts, watches and stops.", no_args_is_help=True
@@ -70,7 +70,6 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a local Prefect server running (loopback, no telemetry), with workers and schedules by --all."""
-    quiet_environment()
     from cli.deploying import deploy_all, pools_of
     from cli.prefect_server import connection, start
     from schemas.errors import UsageError
@@ -119,7 +118,6 @@ def deploy(
     file: Annotated[Path, typer.Option(help="Deployments to register.")] = Path("prefect.yaml"),
 ) -> None:
     """Register the scheduled deployments of prefect.yaml, and the work pools they name, with the Prefect server."""
-    quiet_environment()
     from cli.deploying import deploy_all
 
     for line in deploy_all(file):
@@ -134,7 +132,6 @@ def engine_start(
     as_json: JsonOption = False,
 ) -> None:
     """Make or reuse the engine's own environment, start it on loopback, and wait until it answers."""
-    quiet_environment()
     from backends import engines
     from cli.building import build
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.building import build, method_of
-from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, quiet_environment, say
+from cli.console import DEFAULT_STORE, JsonOption, StoreOption, out, out_json, say
 from cli.engine_named import backends_of, engines_for
 
 Input = Annotated[str, typer.Argument(help="A tag, a ref, or a file or folder of examples.", show_default=False)]
@@ -40,7 +40,6 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Bring a file, a folder or a hub dataset into the store; malformed rows are refused with their reason."""
-    quiet_environment()
     from flows.ingest import ingest_source
     from schemas.sources import SourceSpec
 
@@ -54,7 +53,6 @@ def generate(
     without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Let a teacher write new examples from seed examples."""
-    quiet_environment()
     from flows.generate import generate as flow
 
     by = method_of("generate", method, set_)
@@ -68,7 +66,6 @@ def filter_(
     without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Judge each example alone; what is not kept stays in the store with its reason."""
-    quiet_environment()
     from flows.filter import filter as flow
 
     by = method_of("filter", method, set_)
@@ -81,7 +78,6 @@ def dedup(
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Drop examples that repeat another; each names the one that stays."""
-    quiet_environment()
     from flows.dedup import dedup as flow
 
     by = method_of("dedup", method, set_)
@@ -95,7 +91,6 @@ def rank(
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Score a pool, higher is better; cut it with `select`."""
-    quiet_environment()
     from flows.select_examples import select as flow
 
     by = method_of("rank", method, set_)
@@ -122,7 +117,6 @@ def select(
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Rank a pool and keep what a method chooses within a budget; the ranking is reused by the next budget."""
-    quiet_environment()
     from flows.select_examples import select as flow
     from schemas.errors import UsageError
 
@@ -149,7 +143,6 @@ def mix(
     store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Blend a pool's sources in the weights a method finds; proxy runs that were measured are not measured again."""
-    quiet_environment()
     from cli.mixing import mixture_text
     from flows.optimise_mixture import optimise_mixture as flow
 
@@ -170,7 +163,6 @@ def publish(
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Give a dataset its self-contained copy, its gate and its name, so that it can be trained on."""
-    quiet_environment()
     from flows.publish import publish as flow
     from schemas.recipe import Decontamination
     from storage.packs.shelf import known
@@ -189,7 +181,6 @@ def finetune(
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train on exactly one published version; the gate stands before it."""
-    quiet_environment()
     from flows.finetune import finetune as flow
     from schemas.recipe import Finetuning
 
@@ -219,7 +210,6 @@ def evaluate(
     rng_seed: Seed = 0, store: StoreOption = DEFAULT_STORE, without_prefect: Plainly = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Held-out loss, task metrics, a judge's preference and benchmarks of a trained model, before and after."""
-    quiet_environment()
     from flows.evaluate import evaluate as flow
     from schemas.recipe import Evaluation
 
@@ -332,7 +322,6 @@ def finish(
     flow: Callable[..., str], plainly: bool, as_json: bool, store: Path, *, told: bool = True, **parameters: Any
 ) -> str:
     """Run a flow (or its plain function) with progress, tell the result's ref unless not ``told``, and return it."""
-    quiet_environment()
     from cli.progress import watching
 
     with watching(quiet=as_json):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, out, out_json, quiet_environment, say
+from cli.console import JsonOption, out, out_json, say
 from schemas.errors import BackendError, EngineDown, UsageError
 
 
@@ -21,7 +21,6 @@ def trigger(
     as_json: JsonOption = False,
 ) -> None:
     """Run a deployment now, on the workers of its pool, with its own parameters or others."""
-    quiet_environment()
     if "PREFECT_API_URL" not in os.environ:
         raise EngineDown("no Prefect server is known; start one with its workers by `provender up --all`")
     started = time.monotonic()
