@@ -1,13 +1,11 @@
 """`provender run` over HTTP, killed with SIGKILL in the midst of its calls and started again, as a user would."""
 
 import json
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from methods.asking.prompts import TASKS_HEADER
 from schemas.recipe import load_recipe
 from storage.store import Store
 from tests.fakes.openai_server import FakeServer, Faults
+from tests.forked import begun, provender
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONCURRENCY = 8
@@ -25,28 +24,29 @@ CONCURRENCY = 8
 
 def command(folder: Path, store: Path) -> list[str]:
     """The run as a user types it, without the orchestrator's start-up in the way."""
-    words = ["run", str(folder / "recipe.yaml"), "--store", str(store), "--without-prefect", "--no-report"]
-    return [sys.executable, "-c", "from cli.main import main; main()", *words]
+    return ["run", str(folder / "recipe.yaml"), "--store", str(store), "--without-prefect", "--no-report"]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PROVENDER_HOME": str(folder / "home")}
+def started(words: list[str], folder: Path) -> BaseProcess:
+    """The run in a process of its own."""
+    return begun(provender, *words, said=folder / "said", PROVENDER_HOME=str(folder / "home"))
 
 
 def killed_at(billed: int, words: list[str], server: FakeServer, folder: Path) -> None:
     """Start the run and kill it when the server has answered so many calls in all."""
-    process = subprocess.Popen(words, env=environment(folder), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = started(words, folder)
     until = time.monotonic() + 90
-    while server.counters()["billed"] < billed and time.monotonic() < until and process.poll() is None:
+    while server.counters()["billed"] < billed and time.monotonic() < until and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "it was killed amid its calls"
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was killed amid its calls"
 
 
 def ended(words: list[str], folder: Path) -> None:
-    done = subprocess.run(words, env=environment(folder), capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    done = started(words, folder)
+    done.join(120)
+    assert done.exitcode == 0, (folder / "said").read_text("utf-8")
 
 
 def booked(store: Path) -> tuple[int, int]:
@@ -75,11 +75,9 @@ def test_a_run_killed_amid_its_calls_repays_at_most_what_was_in_flight(tmp_path:
         words = command(tmp_path, store)
         killed_at(50, words, server, tmp_path)
         before = server.counters()["billed"]
-        again = subprocess.run(
-            words, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
-        )
+        ended(words, tmp_path)
         counters = server.counters()
-    assert counters["billed"] > before > 0, again.stderr
+    assert counters["billed"] > before > 0
     assert counters["billed"] - counters["unique"] <= CONCURRENCY, "more was paid twice than was in flight"
     assert booked(store) == (counters["unique"],) * 2, "every answer is stored once and booked once, over both runs"
 

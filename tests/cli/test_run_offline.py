@@ -1,4 +1,7 @@
-"""The command line as a user has it, with a temporary Prefect server: nothing calls out, and a rerun has nothing to do."""
+"""The command line as a user has it, with a temporary Prefect server: nothing calls out, and a rerun has nothing to do.
+
+What a process of its own is not needed for runs in this one (tests/cli/inside.py).
+"""
 
 import json
 import os
@@ -8,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.inside import provender
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROVENDER = [sys.executable, "-c", "from cli.main import main; main()"]
 
 
-def provender(*words: str, home: Path, out: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(*words: str, home: Path, out: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a fresh interpreter; with ``out`` a guard notes there whatever it asks of another host."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "PYTEST"))}
     environment |= {"PROVENDER_HOME": str(home), "PYTHONPATH": str(ROOT)}
     if out:
@@ -36,7 +42,7 @@ def test_init_and_run_call_nobody_and_a_second_run_has_nothing_to_do(tmp_path: P
     assert made.returncode == 0, made.stderr
     out = tmp_path / "calls"
     recipe, store = str(tmp_path / "project" / "recipe.yaml"), str(tmp_path / "store")
-    first = provender("run", recipe, "--store", store, "--json", home=tmp_path, out=out)
+    first = process("run", recipe, "--store", store, "--json", home=tmp_path, out=out)
     assert first.returncode == 0, first.stderr
     assert not out.exists(), out.read_text("utf-8")
     answer = json.loads(first.stdout)
@@ -51,7 +57,7 @@ def test_init_and_run_call_nobody_and_a_second_run_has_nothing_to_do(tmp_path: P
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
-    assert provender("--version", home=tmp_path).stdout.startswith("provender 0.")
+    assert process("--version", home=tmp_path).stdout.startswith("provender 0.")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_one_line_with_its_own_exit_code(tmp_path: Path, words: list[str], code: int, told: str) -> None:
-    done = provender(*words, home=tmp_path)
+    done = (process if words[0] == "run" else provender)(*words, home=tmp_path)
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,22 +1,19 @@
 """A Prefect server that goes away in the middle costs one line and an exit code, for finished steps are kept."""
 
-import subprocess
-import sys
+from pathlib import Path
 
-CODE = """
 import httpx
-import cli.main as main
+import pytest
 
-def gone():
-    raise httpx.ConnectError("[Errno 111] Connection refused")
-
-main.app = gone
-main.main()
-"""
+from tests.cli.inside import provender
 
 
-def test_a_lost_server_is_one_line_with_the_way_out() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+def test_a_lost_server_is_one_line_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise httpx.ConnectError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr("cli.main.app", gone)
+    done = provender("run", home=tmp_path)
     assert done.returncode == 5
     assert "the Prefect server went away" in done.stderr
     assert "finished steps are kept" in done.stderr

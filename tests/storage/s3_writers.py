@@ -4,7 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from tests.storage.writers import CONTEXT, write
+from tests.forked import CONTEXT
+from tests.storage.writers import write
 
 
 def s3_settings() -> dict[str, str]:

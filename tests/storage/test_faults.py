@@ -12,9 +12,9 @@ import pytest
 
 from schemas.errors import StoreUnwritable
 from storage.store import Store
+from tests.forked import CONTEXT
 from tests.storage.faulty_fs import FaultyFileSystem
 from tests.storage.making import answers, ingest, keep_where
-from tests.storage.writers import CONTEXT
 
 FULL = ("create", "write", "mkdir", "link")  # what needs room
 

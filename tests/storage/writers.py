@@ -1,7 +1,6 @@
 """Writers as processes that can be killed: what they commit, what they were acknowledged, and the check afterwards."""
 
 import json
-import multiprocessing
 import os
 import random
 from dataclasses import dataclass, field
@@ -11,10 +10,8 @@ import polars as pl
 
 from schemas.lineage import DatasetRef
 from storage.store import Store
+from tests.forked import CONTEXT
 from tests.storage.making import SHORT, examples, filter_step, ingest_step
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.storage.writers"])
 
 
 def write(root: Path, writer: int, jobs: list[int], acks: Path, failpoint: str | None = None) -> None:

@@ -2,37 +2,27 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import polars as pl
-import pytest
 
-from storage.store import Store
-from tests.fakes.openai_server import FakeServer, Faults
-
-ROOT = Path(__file__).resolve().parents[2]
-IN_FLIGHT = 4
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
 from flows.generate import generate
 from methods.generate.self_guide import SelfGuide
 from schemas.recipe import BackendChoices
-folder, url, in_flight = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-llm = {"backend": "openai", "base_url": url, "model": "fake", "revision": "r1", "concurrency": in_flight}
-by = SelfGuide(examples=12, prompts_per_round=5, samples=2, output_lengths="off", noise=())
-generate.fn(str(folder / "tasks.jsonl"), by, folder / "store", "made", BackendChoices.model_validate({"llm": llm}))
-"""
+from storage.store import Store
+from tests.fakes.openai_server import FakeServer, Faults
+from tests.forked import begun
+
+IN_FLIGHT = 4
 
 
-def command(folder: Path, url: str) -> list[str]:
+def made(folder: Path, url: str) -> None:
     """Self-guide on one task, five candidates a round, with the server as its model."""
-    return [sys.executable, "-c", SCRIPT, str(folder), url, str(IN_FLIGHT)]
+    llm = {"backend": "openai", "base_url": url, "model": "fake", "revision": "r1", "concurrency": IN_FLIGHT}
+    by = SelfGuide(examples=12, prompts_per_round=5, samples=2, output_lengths="off", noise=())
+    generate.fn(str(folder / "tasks.jsonl"), by, folder / "store", "made", BackendChoices.model_validate({"llm": llm}))
 
 
 def seeds(folder: Path) -> Path:
@@ -47,13 +37,14 @@ def rows(folder: Path) -> pl.DataFrame:
     return store.pool(store.resolve("made")).select("id", "messages")
 
 
-def started(folder: Path, url: str) -> subprocess.Popen[bytes]:
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command(folder, url), cwd=ROOT, stdout=log, stderr=log)
+def started(folder: Path, url: str) -> BaseProcess:
+    return begun(made, folder, url, said=folder / "log")
 
 
 def finished(folder: Path, url: str) -> bool:
-    assert started(folder, url).wait(120) == 0, (folder / "log").read_text("utf-8")
+    process = started(folder, url)
+    process.join(120)
+    assert process.exitcode == 0, (folder / "log").read_text("utf-8")
     return True
 
 
@@ -72,18 +63,14 @@ def test_a_killed_generation_pays_again_only_for_what_was_in_flight(tmp_path):
         for deadline in (7, 20):
             process = started(killed, server.url)
             end = time.monotonic() + 60
-            while server.counters()["requests"] < deadline and process.poll() is None:
+            while server.counters()["requests"] < deadline and process.is_alive():
                 assert time.monotonic() < end, "the run did not get there"
                 time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            process.wait(10)
-        assert process.returncode == -signal.SIGKILL, "it was still at work"
+            process.kill()
+            process.join(10)
+            assert process.exitcode == -signal.SIGKILL, "it was still at work"
         assert finished(killed, server.url)
         paid = server.counters()
         assert undisturbed <= paid["requests"] <= undisturbed + 2 * IN_FLIGHT
     assert rows(killed).equals(expected), "the same rows under the same ids"
     assert Store.open(killed / "store").verify() == []
-
-
-if sys.platform == "win32":
-    pytest.skip("there is no SIGKILL", allow_module_level=True)

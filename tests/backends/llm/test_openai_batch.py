@@ -1,12 +1,10 @@
 """The batch endpoint: everything in files, cheaper, and found again by a run that was killed while it waited."""
 
 import json
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,10 @@ from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling
 from schemas.errors import BudgetExceeded, EngineDown
 from storage.calls.cached_llm import CachedLLM, CallCache
+from tests.backends.llm import _batch_run
 from tests.fakes.openai_faults import answer_text
 from tests.fakes.openai_server import FakeServer, Faults
+from tests.forked import begun
 
 ROWS = 60
 
@@ -132,16 +132,28 @@ def test_a_budget_admits_what_fits_and_pays_nothing_else(tmp_path: Path) -> None
     cache.close()
 
 
-def kill_while_waiting(server: FakeServer, path: Path) -> list[str]:
-    """A run killed as soon as all its batches are made; the command to run again."""
-    command = [sys.executable, "-m", "tests.backends.llm._batch_run", server.url, str(path), str(ROWS)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+def begin(server: FakeServer, path: Path) -> BaseProcess:
+    """The list's run in a process of its own; what it prints goes into a file beside the cache."""
+    return begun(_batch_run.main, server.url, str(path), ROWS, said=path.parent / "said")
+
+
+def run_to_its_end(server: FakeServer, path: Path) -> str:
+    """The list's run again; its last line."""
+    process = begin(server, path)
+    process.join(60)
+    said = (path.parent / "said").read_text()
+    assert process.exitcode == 0, said
+    return said.splitlines()[-1]
+
+
+def kill_while_waiting(server: FakeServer, path: Path) -> None:
+    """A run killed as soon as all its batches are made."""
+    process = begin(server, path)
     until = time.monotonic() + 60
     while time.monotonic() < until and not (path.exists() and batches_noted(path) == 3):
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return command
+    process.kill()
+    process.join()
 
 
 def batches_noted(path: Path) -> int:
@@ -157,11 +169,11 @@ def batches_noted(path: Path) -> int:
 def test_a_killed_run_finds_its_batches_again_and_pays_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults(batch_seconds=1.0)) as server:
-        command = kill_while_waiting(server, path)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        kill_while_waiting(server, path)
+        said = run_to_its_end(server, path)
         assert server.counters()["billed"] == ROWS
         assert len(server.batches.batches) == 3
-    assert done.stdout.strip() == f"ok {ROWS} lost 0", "what the batches held was not booked as lost"
+    assert said == f"ok {ROWS} lost 0", "what the batches held was not booked as lost"
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM pledges").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM reservations").fetchone() == (0,)
@@ -173,14 +185,14 @@ def test_a_kill_between_the_batch_and_its_note_pays_nothing_twice(tmp_path: Path
     """As if the process had died before it wrote down the batch's id: only the file is known."""
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults(batch_seconds=0.5)) as server:
-        command = kill_while_waiting(server, path)
+        kill_while_waiting(server, path)
         connection = sqlite3.connect(path)
         for name, text in connection.execute("SELECT name, text FROM pledges").fetchall():
             forgotten = json.dumps({**json.loads(text), "batch": ""})
             connection.execute("UPDATE pledges SET text = ? WHERE name = ?", (forgotten, name))
         connection.commit()
         connection.close()
-        subprocess.run(command, capture_output=True, timeout=60, check=True)
+        run_to_its_end(server, path)
         assert server.counters()["billed"] == ROWS
         assert len(server.batches.batches) == 3
 
@@ -188,15 +200,13 @@ def test_a_kill_between_the_batch_and_its_note_pays_nothing_twice(tmp_path: Path
 def test_a_stop_leaves_the_batch_to_the_next_run(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults(batch_seconds=1.5)) as server:
-        command = [sys.executable, "-m", "tests.backends.llm._batch_run", server.url, str(path), str(ROWS)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while not (path.exists() and batches_noted(path) == 3):
+        process = begin(server, path)
+        while process.is_alive() and not (path.exists() and batches_noted(path) == 3):
             time.sleep(0.02)
         process.terminate()
-        _, said = process.communicate(timeout=30)
-        assert "stopped by SIGTERM" in said
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        assert done.stdout.strip() == f"ok {ROWS} lost 0"
+        process.join(30)
+        assert "stopped by SIGTERM" in (tmp_path / "said").read_text()
+        assert run_to_its_end(server, path) == f"ok {ROWS} lost 0"
         assert server.counters()["billed"] == ROWS
 
 

@@ -3,11 +3,10 @@
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from backends.llm.openai import OpenAI
 from backends.protocols import Reply, Request, Sampling
 from schemas.errors import BudgetExceeded
 from storage.calls.cached_llm import CachedLLM, CallCache
+from tests.backends.llm import _c6_run
 from tests.fakes.openai_faults import answer_text
 from tests.fakes.openai_server import FakeServer, Faults
+from tests.forked import begun
 
 ROWS = 400
 CONCURRENCY = 20
@@ -117,21 +118,30 @@ def test_a_server_with_little_room_is_not_flooded(tmp_path: Path) -> None:
     assert got.counters["requests"] <= 2 * ROWS
 
 
+def begin(server: FakeServer, path: Path, said: str = "said") -> BaseProcess:
+    """The list's run in a process of its own; what it prints goes into a file beside the cache."""
+    return begun(_c6_run.main, server.url, str(path), ROWS, said=path.parent / said)
+
+
+def billed(server: FakeServer, wanted: int) -> None:
+    """Wait until the server was paid so many answers."""
+    until = time.monotonic() + 60
+    while server.counters()["billed"] < wanted and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 def test_two_kills_repay_at_most_what_was_in_flight(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults()) as server:
-        command = [sys.executable, "-m", "tests.backends.llm._c6_run", server.url, str(path), str(ROWS)]
         for wanted in (100, 250):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            until = time.monotonic() + 60
-            while server.counters()["billed"] < wanted and time.monotonic() < until:
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            process = begin(server, path)
+            billed(server, wanted)
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        begin(server, path).join(60)
         counters = server.counters()
-    assert done.stdout.strip() == f"ok {ROWS}"
+    assert (tmp_path / "said").read_text().strip() == f"ok {ROWS}"
     assert counters["unique"] == ROWS
     assert counters["billed"] - ROWS <= 2 * CONCURRENCY, "more was paid twice than was in flight"
     connection = sqlite3.connect(path)
@@ -147,16 +157,15 @@ def test_processes_that_run_the_same_list_share_its_calls_and_a_kill_hands_them_
     path = tmp_path / "calls.sqlite"
     CallCache(path).close()
     with FakeServer(Faults()) as server:
-        command = [sys.executable, "-m", "tests.backends.llm._c6_run", server.url, str(path), str(ROWS)]
-        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        until = time.monotonic() + 60
-        while server.counters()["billed"] < 100 and time.monotonic() < until:
-            time.sleep(0.005)
+        processes = [begin(server, path, f"said {number}") for number in range(3)]
+        billed(server, 100)
         connection = sqlite3.connect(path)
         (holder,) = connection.execute("SELECT pid FROM claims GROUP BY pid").fetchone()
         connection.close()
-        next(process for process in processes if process.pid == holder).send_signal(signal.SIGKILL)
-        said = [process.communicate(timeout=60)[0].strip() for process in processes]
+        next(process for process in processes if process.pid == holder).kill()
+        for process in processes:
+            process.join(60)
+        said = [(tmp_path / f"said {number}").read_text().strip() for number in range(3)]
         counters = server.counters()
     assert sorted(said) == ["", f"ok {ROWS}", f"ok {ROWS}"]
     assert counters["unique"] == ROWS
@@ -170,14 +179,14 @@ def test_processes_that_run_the_same_list_share_its_calls_and_a_kill_hands_them_
 def test_sigterm_drains_what_is_in_flight_and_repays_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     with FakeServer(Faults()) as server:
-        command = [sys.executable, "-m", "tests.backends.llm._c6_run", server.url, str(path), str(ROWS)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while server.counters()["billed"] < 100 and process.poll() is None:
-            time.sleep(0.005)
+        process = begin(server, path)
+        billed(server, 100)
         process.terminate()
-        _, said = process.communicate(timeout=30)
-        assert "Stopped: stopped by SIGTERM" in said
-        subprocess.run(command, capture_output=True, timeout=60, check=True)
+        process.join(30)
+        assert "Stopped: stopped by SIGTERM" in (tmp_path / "said").read_text()
+        again = begin(server, path, "said again")
+        again.join(60)
+        assert again.exitcode == 0
         assert server.counters()["billed"] == ROWS
 
 
