@@ -92,7 +92,9 @@ def run(name: str, folder: str, count: int) -> dict[str, Any]:
     method = Exact(on="answer") if name == "exact" else MinHash(on="answer", **fields)
     anon = Watch()
     wall, cpu, dropped = time.perf_counter(), time.process_time(), 0
-    for said in method.judge_batches(lambda: batches(Path(folder), count), count, using=Using()):
+    for said in method.judge_batches(
+        lambda: batches(Path(folder), count), count, using=Using(), rng=np.random.default_rng(0)
+    ):
         dropped += int((said["fate"] == "reject").sum())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"wall": wall, "cpu": cpu, "peak_mib": peak_mib(), "anon_mib": anon.stop(), "dropped": dropped}

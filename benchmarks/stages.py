@@ -3,7 +3,9 @@
 ``python -m benchmarks stages [--rows N N] [--words N]``: the same recipe over two sizes of one pool (shipped rows multiplied
 with edits; with ``--words`` each answer goes on with those of other rows until the row has so many), each step in a fresh
 process with one thread. Slopes between the two sizes are printed, so that imports and what
-does not grow with the rows drop out. Memory that a step holds per row says how far it reaches on one machine.
+does not grow with the rows drop out. Memory that a step holds per row says how far it reaches on one machine. Methods that
+embed do so with the `static` embedder (256 numbers a text), each from an empty cache of vectors; ``rank rds-plus`` aims at 64
+of the shipped rows, ``select k-center`` keeps 1,000 examples.
 """
 
 import argparse
@@ -26,6 +28,7 @@ ONE_CORE = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 #: Steps in order, each over the result of the one it names.
 STEPS = (
     ("ingest", ""), ("gather", "ingest"), ("dedup exact", "gather"), ("dedup minhash", "gather"),
+    ("dedup semantic", "gather"), ("rank rds-plus", "gather"), ("select k-center", "gather"),
     ("filter heuristics", "gather"), ("filter language", "gather"), ("decontaminate ngram-coverage", "gather"),
     ("rank length", "gather"), ("select top", "gather"), ("mix temperature", "gather"), ("publish", "gather"),
 )  # fmt: skip
@@ -34,7 +37,7 @@ STEPS = (
 def made(step: str, rows: int, folder: Path, inputs: dict[str, str]) -> str:
     """Run one step over a stored pool; the ref of its result."""
     from schemas.lineage import DatasetRef
-    from schemas.recipe import Decontamination
+    from schemas.recipe import BackendChoices, Decontamination
     from schemas.sources import SourceSpec
     from tasks.bench import Bench
     from tasks.decontaminate import Policy, decontaminate_examples
@@ -46,7 +49,7 @@ def made(step: str, rows: int, folder: Path, inputs: dict[str, str]) -> str:
     from tasks.rank import rank_examples
     from tasks.select import select_examples
 
-    bench = Bench(store=folder / "store")
+    bench = Bench(store=folder / "store", backends=BackendChoices.model_validate({"embed": {"backend": "static"}}))
     stage, _, method = step.partition(" ")
     if stage == "ingest":
         return str(ingest("bench", SourceSpec(path=str(folder / "rows.jsonl"), license="Apache-2.0"), bench))
@@ -62,10 +65,15 @@ def made(step: str, rows: int, folder: Path, inputs: dict[str, str]) -> str:
             by = _method("decontaminate", {"method": method})
             return str(decontaminate_examples(pool, ("gsm8k", "mmlu"), by, bench, Policy(max_source_overlap=None)))
         case "rank":
-            return str(rank_examples(pool, None, _method("rank", {"method": method}), bench))
+            target = None
+            if method == "rds-plus":
+                aim = SourceSpec(path=str(folder / "target.jsonl"), license="Apache-2.0")
+                target = ingest("aim", aim, bench)
+            return str(rank_examples(pool, target, _method("rank", {"method": method}), bench))
         case "select":
-            cut = _method("select", {"method": method, "keep_examples": rows // 2})
-            return str(select_examples(pool, DatasetRef.parse(inputs["rank length"]), cut, bench))
+            cut = _method("select", {"method": method, "keep_examples": 1000 if method == "k-center" else rows // 2})
+            ranking = DatasetRef.parse(inputs["rank length"]) if cut.ranked else None
+            return str(select_examples(pool, ranking, cut, bench))
         case "mix":
             blend = _method("mix", {"method": method, "total_examples": rows // 2})
             return str(mix_sources(pool, blend, bench))
@@ -107,6 +115,8 @@ def long_rows(path: Path, rows: int, words: int) -> None:
 
 def in_child(step: str, rows: int, folder: Path, inputs: dict[str, str]) -> dict[str, Any]:
     """One step in a fresh process on one core: seconds, peak memory, bytes that the store grew by, ref."""
+    for cache in (folder / "store").glob("vectors.sqlite*"):  # no step is to find what another has embedded
+        cache.unlink()
     before = stored(folder)
     asked = json.dumps({"step": step, "rows": rows, "folder": str(folder), "inputs": inputs})
     command = [sys.executable, "-m", "benchmarks.stages", "--work", asked]
@@ -148,6 +158,8 @@ def main() -> None:
                 long_rows(folder / "rows.jsonl", rows, asked.words)
             else:
                 make_rows(folder / "rows.jsonl", rows, spaced=False)
+            aims = (DATA / "permissive_instructions.jsonl").read_text().splitlines()[:64]
+            (folder / "target.jsonl").write_text("\n".join(aims) + "\n")
             facts = found[rows] = {"source": {"stored": (folder / "rows.jsonl").stat().st_size}}
             refs: dict[str, str] = {}
             for step, _ in STEPS:

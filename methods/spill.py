@@ -10,6 +10,8 @@ import numpy as np
 #: Bytes that a method keeps in memory before it turns to a file.
 IN_MEMORY = 512 << 20
 
+_TAKEN = 1 << 14  # rows of a table copied at once
+
 
 class Growing:
     """A one-dimensional array that grows at its end."""
@@ -47,17 +49,20 @@ class Growing:
 
 
 class Columns:
-    """``count`` columns of ``rows`` uint64 each, written in slices of rows and read a column at a time."""
+    """``count`` columns of ``rows`` numbers each, written in slices of rows and read a column at a time."""
 
-    def __init__(self, count: int, rows: int, in_memory: int | None = None) -> None:
-        self.count, self.rows = count, rows
+    def __init__(
+        self, count: int, rows: int, in_memory: int | None = None, dtype: type[np.generic] = np.uint64
+    ) -> None:
+        self.count, self.rows, self._dtype = count, rows, np.dtype(dtype)
         self._file: IO[bytes] | None = None
-        self._array = np.empty((0, 0), dtype=np.uint64)
-        if count * rows * 8 > (IN_MEMORY if in_memory is None else in_memory):
+        self._array = np.empty((0, 0), dtype=dtype)
+        size = count * rows * self._dtype.itemsize
+        if size > (IN_MEMORY if in_memory is None else in_memory):
             self._file = _file_of(self)
-            self._file.truncate(count * rows * 8)
+            self._file.truncate(size)
         else:
-            self._array = np.empty((count, rows), dtype=np.uint64)
+            self._array = np.empty((count, rows), dtype=dtype)
 
     def put(self, first_row: int, values: np.ndarray) -> None:
         """The rows from ``first_row`` on, shape (count, n)."""
@@ -65,15 +70,59 @@ class Columns:
             self._array[:, first_row : first_row + values.shape[1]] = values
             return
         for column in range(self.count):
-            self._file.seek((column * self.rows + first_row) * 8)
-            self._file.write(np.ascontiguousarray(values[column], dtype=np.uint64).data)
+            self._file.seek((column * self.rows + first_row) * self._dtype.itemsize)
+            self._file.write(np.ascontiguousarray(values[column], dtype=self._dtype).data)
 
     def column(self, number: int) -> np.ndarray:
         """One column, shape (rows,)."""
         if self._file is None:
             return self._array[number]
-        self._file.seek(number * self.rows * 8)
-        return np.frombuffer(self._file.read(self.rows * 8), dtype=np.uint64)
+        size = self.rows * self._dtype.itemsize
+        self._file.seek(number * size)
+        return np.frombuffer(self._file.read(size), dtype=self._dtype)
+
+
+class Table:
+    """``rows`` rows of ``width`` float32 each, every one written once, wherever it belongs."""
+
+    def __init__(self, rows: int, width: int, in_memory: int | None = None) -> None:
+        self._shape = (rows, width)
+        self._file: IO[bytes] | None = None
+        self._array = np.empty((0, width), dtype=np.float32)
+        if rows * width * 4 > (IN_MEMORY if in_memory is None else in_memory):
+            self._file = _file_of(self)
+            self._file.truncate(rows * width * 4)
+        else:
+            self._array = np.empty(self._shape, dtype=np.float32)
+
+    def put(self, places: np.ndarray, values: np.ndarray) -> None:
+        """Row i of ``values``, (n, width), becomes row ``places[i]`` of the table."""
+        if self._file is None:
+            self._array[places] = values
+            return
+        order = np.argsort(places, kind="stable")
+        at, values = places[order], np.ascontiguousarray(values[order], dtype=np.float32)
+        new = np.flatnonzero(np.diff(at, prepend=-2) != 1)
+        for start, stop in zip(new.tolist(), np.append(new[1:], len(at)).tolist(), strict=False):  # neighbours together
+            self._file.seek(int(at[start]) * self._shape[1] * 4)
+            self._file.write(values[start:stop].data)
+
+    def whole(self) -> np.ndarray:
+        """All rows, (rows, width), read-only where they are in a file; nothing may be put afterwards."""
+        if self._file is None:
+            return self._array
+        self._file.flush()  # the map outlives the file object
+        return np.memmap(self._file, dtype=np.float32, mode="r", shape=self._shape)
+
+
+def taken(rows: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """``rows[which]`` of a table of float32, in a file where that outgrows memory."""
+    found = Table(len(which), rows.shape[1])
+    for start in range(0, len(which), _TAKEN):
+        part = which[start : start + _TAKEN]
+        found.put(np.arange(start, start + len(part)), rows[part])
+        let_go(rows)
+    return found.whole()
 
 
 def let_go(array: np.ndarray) -> None:

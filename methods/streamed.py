@@ -1,14 +1,15 @@
-"""Judging and ranking a pool that never lies in memory: read batch by batch, as often as needed, little kept of a row."""
+"""Methods over a pool whose texts never lie in memory: read batch by batch, as often as needed, little kept of a row."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
 from schemas.examples import EXAMPLES
-from schemas.method import JudgeMethod, Progress, RankMethod, Using
+from schemas.method import JudgeMethod, Progress, RankMethod, SelectMethod, Using
 
 #: The pool from its beginning, in pieces of any size (EXAMPLES columns); may be called again.
 Batches = Callable[[], Iterator[pl.DataFrame]]
@@ -19,16 +20,21 @@ _ROWS = 1 << 17  # of a pool in memory that are given as one batch
 class Streamed(JudgeMethod):
     """A judging method that must see all rows but never needs all of their texts at once.
 
-    Such a method has no ``audit`` and no rules that depend on the pool: `settled_rules` are its `rules`.
+    Such a method has no ``audit`` and no rules that depend on the pool: `settled_rules` are its `rules`. ``in_pieces``
+    says that the verdicts of a large pool are stored as several objects, so that they need not be held until the last.
     """
 
+    in_pieces: ClassVar[bool] = True
+
     @abstractmethod
-    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
-        """VERDICTS of all ``rows`` examples in the order of the pool, in pieces, at least one; draws no number."""
+    def judge_batches(
+        self, batches: Batches, rows: int, *, using: Using, rng: np.random.Generator
+    ) -> Iterator[pl.DataFrame]:
+        """VERDICTS of all ``rows`` examples in the order of the pool, in pieces, at least one."""
 
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `JudgeMethod`; draws no number, and says the same whatever the order of the rows."""
-        return pl.concat(self.judge_batches(lambda: pool.iter_slices(_ROWS), pool.height, using=using))
+        """See `JudgeMethod`; says the same whatever the order of the rows."""
+        return pl.concat(self.judge_batches(in_slices(pool), pool.height, using=using, rng=rng))
 
 
 class StreamedRank(RankMethod):
@@ -87,6 +93,67 @@ class MeasuredRank(StreamedRank):
             found.append(self.measured(batch, part_of(using, done, batch.height, rows)))
             done += batch.height
         return self.scores(pl.concat(found or [self.measured(pl.DataFrame(schema=dict(EXAMPLES)), using)]))
+
+
+class EmbeddedRank(RankMethod):
+    """A ranking by the vectors of texts: the texts are read in batches to be embedded, the rest of a row is in memory."""
+
+    @abstractmethod
+    def rank_rows(
+        self,
+        rows: pl.DataFrame,
+        texts: Batches,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
+    ) -> pl.DataFrame:
+        """SCORES of the ``rows`` (``id`` and ``source``), whose ``messages`` ``texts`` reads in the same order."""
+
+    def rank(
+        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `RankMethod`."""
+        return self.rank_rows(pool, in_slices(pool), target=target, using=using, rng=rng)
+
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
+
+class EmbeddedCut(SelectMethod):
+    """A cut by the vectors of texts, as `EmbeddedRank` ranks; put before the class that says what a budget reads."""
+
+    @abstractmethod
+    def cut_rows(
+        self,
+        rows: pl.DataFrame,
+        texts: Batches,
+        ranking: pl.DataFrame,
+        *,
+        using: Using,
+        rng: np.random.Generator,
+    ) -> pl.DataFrame:
+        """VERDICTS of the ``rows`` (what it reads but ``messages``), whose ``messages`` ``texts`` reads in that order."""
+
+    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
+        """See `SelectMethod`."""
+        return self.cut_rows(pool, in_slices(pool), ranking, using=using, rng=rng)
+
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and what the budget is counted in."""
+        return ("messages", *super().reads())
+
+
+def pieces_of(batches: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows, at most so many at once."""
+    for batch in batches:
+        yield from batch.iter_slices(rows)
+
+
+def in_slices(pool: pl.DataFrame) -> Batches:
+    """A pool in memory, batch by batch."""
+    return lambda: pool.iter_slices(_ROWS)
 
 
 def part_of(using: Using, before: int, rows: int, total: int) -> Using:

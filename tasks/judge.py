@@ -68,11 +68,12 @@ def _judge_streamed(work: Work, pool: DatasetRef, rows: int, method: Streamed) -
         return work.store.batches(pool, BATCH_ROWS)
 
     def counted() -> Iterator[pl.DataFrame]:
-        for examples, said in together(batches(), method.judge_batches(batches, rows, using=work.using)):
+        said_of = method.judge_batches(batches, rows, using=work.using, rng=work.rng)
+        for examples, said in together(batches(), said_of):
             figures.add(examples.join(said.filter(fate="keep").select("id"), on="id", how="semi"))
             yield aligned(examples["id"], said, named(work))
 
-    settle_pieces(work, "pool", counted(), list(method.rules()), in_pieces=True)
+    settle_pieces(work, "pool", counted(), list(method.rules()), in_pieces=method.in_pieces)
     work.draft.summary.update(figures.summary())
 
 

@@ -7,12 +7,12 @@ import polars as pl
 
 from methods.asking.sampling import CHUNK
 from methods.rank import AnyRank
-from methods.streamed import StreamedRank
+from methods.streamed import EmbeddedRank, StreamedRank
 from schemas.errors import InvariantViolation
 from schemas.examples import SCORES, conform
 from schemas.lineage import DatasetRef
 from tasks.bench import Bench
-from tasks.columns import BATCH_ROWS, columns_for, pool_for
+from tasks.columns import BATCH_ROWS, TEXTS, columns_for, pool_for, texts_of
 from tasks.materialise import Work, materialise
 from tasks.proxies import stopping
 from tasks.settle import all_different, in_order_of
@@ -49,6 +49,9 @@ def rank_examples(pool: DatasetRef, target: DatasetRef | None, method: AnyRank, 
 def ranked(work: Work, pool: DatasetRef, method: AnyRank, aim: pl.DataFrame | None) -> tuple[pl.Series, pl.DataFrame]:
     """The pool's ids in order, and what the method says of them; texts are read in batches where it can do with that."""
     tools = replace(work.using, once=stopping(work.using.once, work.store))
+    if isinstance(method, EmbeddedRank):
+        rows, texts = pool_for(work.store, pool, method, TEXTS), texts_of(work.store, pool)
+        return rows["id"], method.rank_rows(rows, texts, target=aim, using=tools, rng=work.rng)
     if not isinstance(method, StreamedRank):
         rows = pool_for(work.store, pool, method)
         return rows["id"], method.rank(rows, target=aim, using=tools, rng=work.rng)

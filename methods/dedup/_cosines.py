@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods.parallel import in_order
+from methods.spill import Table, let_go
 
 DECIMALS = 6
 _BLOCK = 1024
@@ -37,11 +38,12 @@ class Vectors:
 
     def cosine(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Cosine of pairs of rows, float64, rounded: the same whichever comes first."""
-        near = np.empty(len(one))
-        for start in range(0, len(one), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            near[part] = cosine(self.rows[one[part]], self.rows[other[part]])
-        return near
+        return cosines(self.rows, one, other)
+
+    def let_go(self) -> None:
+        """Of memory, where the vectors are in a file: see `methods.spill.let_go`."""
+        let_go(self.rows)
+        let_go(self.bound)
 
     def alike(self, some: np.ndarray, others: np.ndarray) -> "Pairs":
         """The pairs of one of ``some`` and an earlier one of ``others`` at or above the threshold."""
@@ -113,6 +115,15 @@ class Homes:
         self.home[pairs.row], self.cosine[pairs.row] = pairs.earlier, pairs.cosine
 
 
+def cosines(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`cosine` of the rows at matching places, float64, a block at a time."""
+    near = np.empty(len(one))
+    for start in range(0, len(one), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        near[part] = cosine(rows[one[part]], rows[other[part]])
+    return near
+
+
 def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Cosine of matching unit rows in double precision, rounded to six decimals."""
     return np.round((one.astype(np.float64) * other.astype(np.float64)).sum(axis=1), DECIMALS)
@@ -135,6 +146,7 @@ def first_come(vectors: Vectors, progress: Callable[[int], None]) -> Homes:
         homes.closer(vectors.alike(np.setdiff1d(block, staying), staying))
         kept[held : held + len(staying)] = staying
         held += len(staying)
+        vectors.let_go()
         progress(int(block[-1]) + 1)
     return homes
 
@@ -151,12 +163,13 @@ def any_earlier(vectors: Vectors, progress: Callable[[int], None]) -> Homes:
             left = homes.still(block)
             homes.first(vectors.alike(left, np.arange(start, min(start + width, int(block[-1]) + 1))))
             start, width = start + width, min(2 * width, 16 * _BLOCK)
+        vectors.let_go()
         progress(int(block[-1]) + 1)
     return homes
 
 
 def _bounds(rows: np.ndarray, threshold: float) -> np.ndarray:
-    """Rotated rows cut after m coordinates, with the length of the rest behind them, float32 (n, m + 1)."""
+    """Rotated rows cut after m coordinates, with the length of the rest behind them, float32 (n, m + 1), spilled as they are."""
     count, dim = rows.shape
     if count < 2 * _BLOCK or dim <= 32:
         return np.asarray(rows, dtype=np.float32)
@@ -167,11 +180,12 @@ def _bounds(rows: np.ndarray, threshold: float) -> np.ndarray:
     sizes = [m for m in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if m < dim]
     costs = {m: m + _FULL_PAIR * dim * _passing(_cut(sample, m), threshold) for m in sizes}
     m = min(costs, key=lambda size: costs[size])
-    out = np.empty((count, m + 1), dtype=np.float32)
+    out = Table(count, m + 1)
     for start in range(0, count, 1 << 14):
-        part = slice(start, start + (1 << 14))
-        out[part] = _cut(np.asarray(rows[part], dtype=np.float32) @ axes, m)
-    return out
+        part = _cut(np.asarray(rows[start : start + (1 << 14)], dtype=np.float32) @ axes, m)
+        out.put(np.arange(start, start + len(part)), part)
+        let_go(rows)
+    return out.whole()
 
 
 def _cut(rotated: np.ndarray, m: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from methods.conversation import content_at, texts_of
 from methods.dedup._listing import Listing
+from methods.streamed import Batches
 from methods.verdicts import keep_or_reject
 from schemas.errors import UsageError
 from schemas.method import DedupMethod
@@ -53,16 +54,12 @@ class Repeats(DedupMethod):
             raise ValueError(f"keep_field {self.keep_field!r} is not a field's name: use letters, digits, '_' and dots")
         return self
 
-    def listing(self, pool: pl.DataFrame) -> Listing:
-        """The rows of a pool that is in memory."""
-        found = Listing(pool.height)
-        self.list_rows(pool, found)
-        return found
-
-    def list_rows(self, batch: pl.DataFrame, listing: Listing) -> None:
-        """Add a batch to the rows that are known."""
-        good = None if self.keep in ("first", "outermost") else batch.select(good=self._goodness())["good"]
-        listing.add(batch["id"], batch["source"], good)
+    def listed(self, batches: Batches, listing: Listing) -> Iterator[pl.DataFrame]:
+        """The pool from its beginning, each batch added to the rows that are known as it goes by."""
+        for batch in batches():
+            good = None if self.keep in ("first", "outermost") else batch.select(good=self._goodness())["good"]
+            listing.add(batch["id"], batch["source"], good)
+            yield batch
 
     def _goodness(self) -> pl.Expr:
         """Higher stays; null is last."""

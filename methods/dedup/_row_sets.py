@@ -1,6 +1,6 @@
 """The shingle sets of a whole pool, spilled to a file where they are many, and which rows have equal ones."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from methods.dedup._near_pairs import jaccard
 from methods.keyed import mix64
 from methods.parallel import in_order
 from methods.spill import Growing, let_go
+from methods.streamed import pieces_of
 from methods.texts.shingles import Sets, Unit, shingles
 
 _ROWS = 4096  # of a pool worked on at once
@@ -37,7 +38,7 @@ class RowSets:
             return found, set_keys(found)
 
         start = 0
-        for found, keys in in_order(made, _pieces(batches)):
+        for found, keys in in_order(made, pieces_of(batches, _ROWS)):
             hashes.append(found.hashes)
             stop = start + len(keys)
             size[start:stop], key[start:stop] = found.sizes, keys
@@ -104,11 +105,6 @@ def distinct_sets(sets: RowSets, best_first: np.ndarray, sources: np.ndarray | N
     copies = filled[distinct[number[filled]] != filled]
     number[copies[~sets.equal(copies, distinct[number[copies]])]] = -1
     return Distinct(distinct, number)
-
-
-def _pieces(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    for batch in batches:
-        yield from batch.iter_slices(_ROWS)
 
 
 def _places(first: np.ndarray, many: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Examples whose words are the same as another's."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Literal
 
@@ -9,14 +8,13 @@ import polars as pl
 from pydantic import Field
 
 from methods.conversation import content_at, texts_before_last
+from methods.dedup._equal_texts import TextKeys
 from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats
 from methods.streamed import Batches, Streamed
 from methods.texts.words import normalized, spacing_normalized
 from schemas.lineage import Rule
 from schemas.method import Using
-
-_ROWS = 1 << 16  # of a pool worked on at once
 
 
 class Exact(Streamed, Repeats):
@@ -41,39 +39,22 @@ class Exact(Streamed, Repeats):
         """One rule."""
         return [Rule(name="exact-duplicate", says=f"the {WHAT[self.on]} is the same as that of an example that stays")]
 
-    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
-        """See `Streamed`: one pass over the texts, of which 16 bytes a row are kept."""
-        listing, keys, done = Listing(rows), np.zeros((rows, 2), dtype=np.uint64), 0
-        for batch in batches():
-            self.list_rows(batch, listing)
-            for piece in batch.iter_slices(_ROWS):
-                keys[done : done + piece.height] = self._keys(piece)
-                done += piece.height
-                using.progress(done, rows, "hashes")
+    def judge_batches(
+        self, batches: Batches, rows: int, *, using: Using, rng: np.random.Generator
+    ) -> Iterator[pl.DataFrame]:
+        """See `Streamed`: one pass over the texts, of which 16 bytes a row are kept; draws no number."""
+        listing = Listing(rows)
+        text = self._text(_LEVELS[self.normalize])
+        keys = TextKeys.of(self.listed(batches, listing), rows, text, using.progress)
         row, home = self._repeats(keys, listing.whole())
         yield from self.verdicts(listing, Found(row, home, np.ones(len(row))), "exact-duplicate")
 
-    def _repeats(self, keys: np.ndarray, listing: Listing) -> tuple[np.ndarray, np.ndarray]:
+    def _repeats(self, keys: TextKeys, listing: Listing) -> tuple[np.ndarray, np.ndarray]:
         """Rows that go, and for each the row that stays: the best of those with the same key, by the scope."""
-        order = listing.best_first()
-        same = keys[order]
-        scoped = listing.sources[order] if self.scope == "within-source" else None
-        # Stable: of a group the best comes first.
-        by = np.lexsort((same[:, 1], same[:, 0]) if scoped is None else (scoped, same[:, 1], same[:, 0]))
-        new = np.ones(len(by), dtype=bool)
-        new[1:] = (same[by[1:]] != same[by[:-1]]).any(axis=1)
-        if scoped is not None:
-            new[1:] |= scoped[by[1:]] != scoped[by[:-1]]
-        row, first = order[by], np.flatnonzero(new)
-        home = np.repeat(row[first], np.diff(np.append(first, len(by))))
+        within = listing.sources if self.scope == "within-source" else None
+        row, home = keys.best_equal(listing.best_first(), within)
         goes = row != home if self.scope != "across-sources" else listing.sources[row] != listing.sources[home]
         return row[goes], home[goes]
-
-    def _keys(self, pool: pl.DataFrame) -> np.ndarray:
-        """What must be equal, 16 bytes per example, as two uint64."""
-        said = pool.select(self._text(_LEVELS[self.normalize]).alias("text"))["text"]
-        keys = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in said)
-        return np.frombuffer(keys, dtype=np.uint64).reshape(-1, 2)
 
     def _text(self, level: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
         """What must be equal, as one text per example."""

@@ -88,16 +88,16 @@ class MinHash(Streamed, Repeats):
             return self.bands, self.rows
         return best_bands(self.threshold, self.permutations, 0.9 if self.verify else 0.5)
 
-    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
-        """See `Streamed`: a pass over the texts, then sets and signatures, in a file where they outgrow memory."""
+    def judge_batches(
+        self, batches: Batches, rows: int, *, using: Using, rng: np.random.Generator
+    ) -> Iterator[pl.DataFrame]:
+        """See `Streamed`: a pass over the texts, then sets and signatures, in a file where they outgrow memory.
+
+        Draws no number.
+        """
         listing, told = Listing(rows), _Told(using.progress, rows)
-
-        def listed() -> Iterator[pl.DataFrame]:
-            for batch in batches():
-                self.list_rows(batch, listing)
-                yield batch
-
-        sets = RowSets.of(listed(), rows, text_compared(self.on), self.size(), self.shingle, told.shingled)
+        pool = self.listed(batches, listing)
+        sets = RowSets.of(pool, rows, text_compared(self.on), self.size(), self.shingle, told.shingled)
         yield from self.verdicts(listing, self._repeats(sets, listing.whole(), told), _RULE)
 
     def _repeats(self, sets: RowSets, listing: Listing, told: "_Told") -> Found:

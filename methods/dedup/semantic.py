@@ -1,28 +1,32 @@
 """Examples that say what another says, in whatever words: repeats by the cosine of embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from methods.dedup._cosines import DECIMALS, Homes, Vectors, any_earlier, cosine, first_come
+from methods.dedup._cosines import DECIMALS, Homes, Vectors, any_earlier, cosines, first_come
+from methods.dedup._equal_texts import TextKeys
+from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct
 from methods.keyed import drawn_seed
 from methods.parallel import in_order
 from methods.points.kmeans import kmeans
-from methods.spill import Growing
+from methods.points.vectors import vectors_of
+from methods.spill import taken
+from methods.streamed import Batches, Streamed, pieces_of
 from schemas.lineage import Rule
 from schemas.method import Using
 
 _RULE = "semantic-duplicate"
-_TEXTS = 4096  # embedded at once
+_ROWS = 1 << 16  # of a pool worked on at once
 _BLANK = r"^[\s\p{C}\u{FE00}-\u{FE0F}]*$"
 
 
-class Semantic(Repeats):
+class Semantic(Streamed, Repeats):
     """Drops an example whose embedding lies within ``threshold`` cosine of that of an example that stays.
 
     Score: the cosine, in [threshold, 1], rounded to six decimals; the verdict names the example that stays and is
@@ -40,6 +44,7 @@ class Semantic(Repeats):
     method: Literal["semantic"] = "semantic"
     needs: ClassVar[frozenset[str]] = frozenset({"embed"})
     per_example: ClassVar[bool] = False
+    in_pieces: ClassVar[bool] = False  # digests of versions stay those of before it was streamed
 
     keep: Literal[  # type: ignore[assignment]  # one choice more than the base
         "first", "longest", "longest-answer", "best-source", "least-synthetic", "highest-field", "outermost"
@@ -70,24 +75,30 @@ class Semantic(Repeats):
         says = f"the {WHAT[self.on]} means nearly the same as that of an example that stays"
         return [Rule(name=_RULE, says=says, threshold=self.threshold, direction="keep-below")]
 
-    def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `DedupMethod`; draws one number, for the clusters."""
+    def judge_batches(
+        self, batches: Batches, rows: int, *, using: Using, rng: np.random.Generator
+    ) -> Iterator[pl.DataFrame]:
+        """See `Streamed`: a pass that tells equal texts, one that embeds each once; vectors go to a file where they are many.
+
+        Draws one number, for the clusters.
+        """
         seed = drawn_seed(rng)
-        texts = pool.select(text_compared(self.on).alias("text"))["text"]
-        listing = self.listing(pool)
-        sources = listing.sources
-        distinct = distinct_texts(texts, listing.best_first(), None if self.scope == "anywhere" else sources)
-        rows = embedded(texts, distinct.row, using)
-        label, centrality = self._clustered(rows, seed)
+        text, listing = text_compared(self.on), Listing(rows)
+        keys = TextKeys.of(self.listed(batches, listing), rows, text, using.progress, _BLANK)
+        sources = listing.whole().sources
+        distinct = distinct_texts(keys, listing.best_first(), None if self.scope == "anywhere" else sources)
+        del keys
+        vectors = embedded(batches, text, distinct, using)
+        label, centrality = self._clustered(vectors, seed)
         if self.keep == "outermost":
             # Rows stand by id, so that a stable sort leaves ties to the lowest.
             order = np.argsort(np.round(centrality, DECIMALS), kind="stable")
             moved = np.empty_like(order)
             moved[order] = np.arange(len(order))
             distinct = Distinct(distinct.row[order], np.where(distinct.number < 0, -1, moved[distinct.number]))
-            rows, label = rows[order], label[order]
-        homes = self._homes(rows, label, sources[distinct.row], using)
-        return pl.concat(self.verdicts(listing, self._found(rows, distinct, homes), _RULE))
+            vectors, label = taken(vectors, order), label[order]
+        homes = self._homes(vectors, label, sources[distinct.row], using)
+        yield from self.verdicts(listing, self._found(vectors, distinct, homes), _RULE)
 
     def _clustered(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The cluster of each row, and its cosine to the centroid."""
@@ -107,7 +118,7 @@ class Semantic(Repeats):
         homes = Homes.of(len(rows))
 
         def one(part: np.ndarray) -> tuple[np.ndarray, Homes]:
-            vectors = Vectors(rows[part], self.threshold, None if apart is None else apart[part], threads=1)
+            vectors = Vectors(taken(rows, part), self.threshold, None if apart is None else apart[part], threads=1)
             return part, decide(vectors, lambda done: None)
 
         done = 0
@@ -124,7 +135,7 @@ class Semantic(Repeats):
             root = root[root]
         similar, via = homes.cosine.copy(), np.full(len(root), -1)
         chained = np.flatnonzero(root != homes.home)
-        similar[chained] = cosine(rows[chained], rows[root[chained]])
+        similar[chained] = cosines(rows, chained, root[chained])
         far = chained[similar[chained] < self.threshold]
         via[far] = distinct.row[homes.home[far]]
         member = np.flatnonzero(distinct.number >= 0)
@@ -135,32 +146,38 @@ class Semantic(Repeats):
         return Found(row, distinct.row[root[number]], similar[number], via[number], homes.cosine[number])
 
 
-def distinct_texts(texts: pl.Series, best_first: np.ndarray, sources: np.ndarray | None) -> Distinct:
+def distinct_texts(keys: TextKeys, best_first: np.ndarray, sources: np.ndarray | None) -> Distinct:
     """The best row of each text that has a visible character (of each source, where ``sources`` is given)."""
-    blank = texts.fill_null("").str.contains(_BLANK).to_numpy()
-    order = best_first[~blank[best_first]]
-    frame = pl.DataFrame(
-        {
-            "text": texts.gather(order),
-            "source": np.zeros(len(order), np.int64) if sources is None else sources[order],
-        }
-    )
-    group = frame.with_row_index("place").select(pl.col("place").first().over("text", "source"))["place"].to_numpy()
-    first = np.flatnonzero(group == np.arange(len(order)))
-    number = np.full(len(texts), -1)
-    number[order] = np.searchsorted(first, group)
-    return Distinct(order[first], number)
+    order = best_first[~keys.blank[best_first]]
+    row, home = keys.best_equal(order, sources)
+    number = np.full(len(best_first), -1)
+    number[home] = 0
+    best = order[number[order] == 0]
+    number[best] = np.arange(len(best))
+    number[row] = number[home]
+    return Distinct(best, number)
 
 
-def embedded(texts: pl.Series, row: np.ndarray, using: Using) -> np.ndarray:
-    """Embeddings of the texts of some rows, float32 (n, dim); in a file where they outgrow memory."""
-    vectors, dim = Growing(np.float32), 1
-    for start in range(0, len(row), _TEXTS):
-        found = using.embed.embed(texts.gather(row[start : start + _TEXTS]).to_list())
-        vectors.append(np.asarray(found, dtype=np.float32).reshape(-1))
-        dim = found.shape[1]
-        using.progress(min(start + _TEXTS, len(row)), 2 * len(row), "embeddings")
-    return vectors.whole().reshape(-1, dim)
+def embedded(batches: Batches, text: pl.Expr, distinct: Distinct, using: Using) -> np.ndarray:
+    """Embeddings of the distinct texts in their order, float32 (n, dim); in a file where they outgrow memory.
+
+    The texts are embedded in the order of the pool, which is not theirs.
+    """
+    count = len(distinct.row)
+    wanted = np.zeros(len(distinct.number), dtype=bool)
+    wanted[distinct.row] = True
+
+    def texts() -> Iterator[pl.Series]:
+        done = 0
+        for piece in pieces_of(batches(), _ROWS):
+            here = pl.Series(wanted[done : done + piece.height])
+            done += piece.height
+            yield piece.filter(here).select(text.alias("text"))["text"]
+
+    def told(done: int) -> None:
+        using.progress(done, 2 * count, "embeddings")
+
+    return vectors_of(texts(), np.argsort(distinct.row), using.embed, told)
 
 
 def _parts(label: np.ndarray, sources: np.ndarray) -> list[np.ndarray]:

@@ -86,6 +86,10 @@ class AutoFilter(Prompted, FilterMethod):
             )
         return self
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     @property
     def scored_replies(self) -> Mapping[str, tuple[str, ...]]:
         """The replies whose probabilities are compared, by letter."""

@@ -69,6 +69,10 @@ class Judge(Prompted, FilterMethod):
         calls = (rows + min(self.canaries, rows)) * self.votes * len(self.aspects)
         return Expected(calls, int(calls * (words * TOKENS_PER_WORD + 90 + self.draw.max_tokens)))
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, and the field that holds a human label."""
+        return ("messages", "extra")
+
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `FilterMethod`; which examples are canaries follows from the seed and their ids."""
         texts = pool.select(

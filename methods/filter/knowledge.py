@@ -64,6 +64,10 @@ class Knowledge(FilterMethod):
         calls = rows * self.prompts * (1 + self.samples)
         return Expected(calls, int(calls * ((self.shots + 1) * words * TOKENS_PER_WORD + self.draw.max_tokens)))
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `FilterMethod`; the few-shot examples of a question depend on the seed and the ids of its source only."""
         texts = pool.select(

@@ -79,6 +79,10 @@ class Preference(Prompted, FilterMethod):
         calls = 2 * (rows + min(self.canaries, rows))
         return Expected(calls, int(calls * (words * TOKENS_PER_WORD + 70 + self.draw.max_tokens)))
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation, the other answer, how many turns each is, and the field that holds a human label."""
+        return ("messages", "worse", "extra")
+
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `FilterMethod`; which answers are canaries follows from the seed and the ids of the pairs."""
         pairs = pairs_in(pool, self.max_characters)

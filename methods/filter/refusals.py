@@ -62,6 +62,10 @@ class Refusals(FilterMethod):
             ),
         )
 
+    def reads(self) -> tuple[str, ...]:
+        """The conversation."""
+        return ("messages",)
+
     def judge(self, pool: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
         """See `FilterMethod`; draws no number. Contradictions are looked for in the whole pool."""
         texts = pool.select(

@@ -40,6 +40,7 @@ def k_center(
             width = max(1, width)
             ahead = np.argpartition(nearest, width - 1)[:width] if width < n else np.arange(n)
             ahead = ahead if at in ahead else np.append(ahead[:-1], at)
+            del near  # not two of them at a time
             near, place = rows[ahead] @ rows.T, {int(row): i for i, row in enumerate(ahead)}
         chosen.append(at)
         left -= float(price[at])

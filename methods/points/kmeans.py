@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from methods.spill import let_go
+
 _ROWS = 8192  # compared with all centroids at once
 
 
@@ -44,6 +46,7 @@ def nearest(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.nda
         best = near.argmax(axis=1)
         label[start : start + len(near)] = best
         cosine[start : start + len(near)] = near[np.arange(len(near)), best]
+        let_go(rows)
     return label, cosine
 
 

@@ -8,11 +8,12 @@ from pydantic import Field
 
 from methods.keyed import by_key, keyed_hashes
 from methods.points.transport import calibrated_gradient, extended, sinkhorn, squared_distances
-from methods.points.vectors import On, aimed, embedded
-from schemas.method import RankMethod, Using
+from methods.points.vectors import On, aimed, embedded, embedded_in_batches
+from methods.streamed import Batches, EmbeddedRank
+from schemas.method import Using
 
 
-class GotD(RankMethod):
+class GotD(EmbeddedRank):
     """Examples that bring the pool's distribution nearest to the target's when they get more mass come first.
 
     Not those most like the target: what the pool has plenty of already is worth little. Score: minus the calibrated
@@ -34,29 +35,32 @@ class GotD(RankMethod):
     max_targets: int = Field(5000, ge=1, description="target examples, drawn by id if there are more")
     contrast: bool = Field(False, description="the target shows what is not wanted: the farthest come first")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    def rank_rows(
+        self,
+        rows: pl.DataFrame,
+        texts: Batches,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
     ) -> pl.DataFrame:
-        """See `RankMethod`; raises ``UsageError`` without a target. Draws follow from the seed and the ids."""
+        """See `EmbeddedRank`; raises ``UsageError`` without a target. Draws follow from the seed and the ids."""
         seed = int(rng.integers(2**31))
         aim = aimed(target, self.method)
-        if pool.is_empty():
-            return pool.select("id", pl.lit(None, pl.Float64).alias("score"), pl.lit(None, pl.Float64).alias("cost"))
+        if rows.is_empty():
+            return rows.select("id", pl.lit(None, pl.Float64).alias("score"), pl.lit(None, pl.Float64).alias("cost"))
         aim = aim[np.sort(by_key(keyed_hashes(aim["id"], seed), aim["id"])[: self.max_targets])].sort("id")
-        rows = embedded(pool, self.on, using, "candidates")
+        vectors = embedded_in_batches(texts, np.arange(rows.height), self.on, using, "candidates")
         goals = embedded(aim, self.on, using, "target")
         draws = [
-            by_key(keyed_hashes(pool["id"], seed + 1 + k), pool["id"])[: self.subsample] for k in range(self.subsamples)
+            by_key(keyed_hashes(rows["id"], seed + 1 + k), rows["id"])[: self.subsample].copy()
+            for k in range(self.subsamples)
         ]
         gradient, nearest = got_gradient(
-            rows, goals, draws if pool.height > self.subsample else draws[:1], self.epsilon
+            vectors, goals, draws if rows.height > self.subsample else draws[:1], self.epsilon
         )
         score = gradient if self.contrast else -gradient
-        return pl.DataFrame({"id": pool["id"], "score": score, "cost": nearest})
+        return pl.DataFrame({"id": rows["id"], "score": score, "cost": nearest})
 
 
 def got_gradient(

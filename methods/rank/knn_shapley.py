@@ -6,14 +6,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from methods.points.vectors import On, aimed, blocks_of_cosines, embedded
+from methods.points.vectors import On, aimed, blocks_of_cosines, embedded, embedded_in_batches
+from methods.streamed import Batches, EmbeddedRank
 from methods.texts.words import normalized
 from schemas.errors import UsageError
 from schemas.examples import answer_text
-from schemas.method import RankMethod, Using
+from schemas.method import Using
 
 
-class KnnShapley(RankMethod):
+class KnnShapley(EmbeddedRank):
     """Examples whose answers agree with those of the target's near questions come first; contradictions come last.
 
     For each target example the candidates are sorted by the distance of their questions; the utility of a set is the mean
@@ -32,34 +33,38 @@ class KnnShapley(RankMethod):
     agreement: Literal["cosine", "exact"] = Field("cosine", description="when two answers agree")
     on: On = Field("prompt", description="text by which candidates are near: prompt, answer or both")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    def rank_rows(
+        self,
+        rows: pl.DataFrame,
+        texts: Batches,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
     ) -> pl.DataFrame:
-        """See `RankMethod`; draws no number. ``UsageError`` without a target, or where no answer can agree."""
+        """See `EmbeddedRank`; draws no number. ``UsageError`` without a target, or where no answer can agree."""
         aim = aimed(target, self.method).sort("id")
-        if pool.is_empty():
-            return pool.select("id", pl.lit(None, pl.Float64).alias("score"))
-        order = pool["id"].arg_sort().to_numpy()
-        ordered = pool[order]
-        rows, goals = embedded(ordered, self.on, using, "candidates"), embedded(aim, self.on, using, "target")
+        if rows.is_empty():
+            return rows.select("id", pl.lit(None, pl.Float64).alias("score"))
+        order = rows["id"].arg_sort().to_numpy()
+        near = embedded_in_batches(texts, order, self.on, using, "candidates")
+        goals = embedded(aim, self.on, using, "target")
         if self.agreement == "cosine":
-            ours, theirs = embedded(ordered, "answer", using, "answers"), embedded(aim, "answer", using, "answers")
-            agree = None
+            ours = embedded_in_batches(texts, order, "answer", using, "answers")
+            theirs = embedded(aim, "answer", using, "answers")
         else:
-            ours = theirs = np.zeros((0, 1), dtype=np.float32)
-            agree = _same_answers(ordered, aim)
-        total = np.zeros(len(rows))
-        for start, near in blocks_of_cosines(goals, rows):
-            part = slice(start, start + len(near))
-            agreement = np.maximum(theirs[part] @ ours.T, 0.0) if agree is None else agree[part]
-            total += shapley_values(-near, agreement, self.neighbors).sum(axis=0)
-        score = np.empty(len(rows))
+            ours, theirs = _codes(texts, order, aim)
+        total = np.zeros(len(near))
+        for start, cosine in blocks_of_cosines(goals, near):
+            some = theirs[start : start + len(cosine)]
+            if self.agreement == "cosine":
+                agreement = np.maximum(some @ ours.T, 0.0)
+            else:
+                agreement = (some[:, None] == ours[None, :]).astype(np.float32)
+            total += shapley_values(-cosine, agreement, self.neighbors).sum(axis=0)
+        score = np.empty(len(near))
         score[order] = total / len(goals)
-        return pl.DataFrame({"id": pool["id"], "score": score})
+        return pl.DataFrame({"id": rows["id"], "score": score})
 
 
 def shapley_values(distance: np.ndarray, agreement: np.ndarray, neighbors: int) -> np.ndarray:
@@ -83,16 +88,18 @@ def shapley_values(distance: np.ndarray, agreement: np.ndarray, neighbors: int) 
     return found
 
 
-def _same_answers(pool: pl.DataFrame, aim: pl.DataFrame) -> np.ndarray:
-    ours, theirs = (
-        np.array(
-            [normalized(text) for text in frame.select(a=answer_text().fill_null(""))["a"].to_list()], dtype=object
-        )
-        for frame in (pool, aim)
-    )
-    same = theirs[:, None] == ours[None, :]
-    if not same.any():
+def _codes(texts: Batches, order: np.ndarray, aim: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """A number per answer of the pool, in this order, and of the target: equal where all words are, -1 for no target's."""
+    goals = [normalized(text) for text in _answers(aim)]
+    codes = {text: code for code, text in enumerate(dict.fromkeys(goals))}
+    ours = [codes.get(normalized(text), -1) for batch in texts() for text in _answers(batch)]
+    found = np.array(ours, dtype=np.int32)[order]
+    if not (found >= 0).any():
         raise UsageError(
             "rank knn-shapley: no answer of the pool is an answer of the target, word for word; use `agreement: cosine`"
         )
-    return same.astype(np.float32)
+    return found, np.array([codes[text] for text in goals], dtype=np.int32)
+
+
+def _answers(pool: pl.DataFrame) -> list[str]:
+    return pool.select(a=answer_text().fill_null(""))["a"].to_list()

@@ -8,11 +8,12 @@ import polars as pl
 from pydantic import Field
 
 from methods.keyed import drawn_seed, keyed_uniform
-from methods.points.vectors import On, aimed, blocks_of_cosines, embedded
-from schemas.method import RankMethod, Using
+from methods.points.vectors import On, aimed, blocks_of_cosines, embedded, embedded_in_batches
+from methods.streamed import Batches, EmbeddedRank
+from schemas.method import Using
 
 
-class Tsds(RankMethod):
+class Tsds(EmbeddedRank):
     """Mass of each target example spread over its nearest candidates: near, but not on few, and not on copies.
 
     Score: the log of a candidate's probability, plus, with ``draw``, Gumbel noise from ``hash(rng_seed, id)``, so that the
@@ -36,25 +37,27 @@ class Tsds(RankMethod):
     density_neighbors: int = Field(1000, ge=1, description="nearest candidates that the density looks at")
     draw: bool = Field(True, description="draw in proportion to the probabilities; without it, the likeliest first")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def rank(
-        self, pool: pl.DataFrame, *, target: pl.DataFrame | None, using: Using, rng: np.random.Generator
+    def rank_rows(
+        self,
+        rows: pl.DataFrame,
+        texts: Batches,
+        *,
+        target: pl.DataFrame | None,
+        using: Using,
+        rng: np.random.Generator,
     ) -> pl.DataFrame:
-        """See `RankMethod`; takes one number from ``rng``. Raises ``UsageError`` without a target."""
+        """See `EmbeddedRank`; takes one number from ``rng``. Raises ``UsageError`` without a target."""
         seed = drawn_seed(rng)
         aim = aimed(target, self.method).sort("id")
-        if pool.is_empty():
-            return pool.select(
+        if rows.is_empty():
+            return rows.select(
                 "id", pl.lit(None, pl.Float64).alias("score"), pl.lit(None, pl.Float64).alias("probability")
             )
-        order = pool["id"].arg_sort().to_numpy()
-        rows = embedded(pool[order], self.on, using, "candidates")
+        order = rows["id"].arg_sort().to_numpy()
+        vectors = embedded_in_batches(texts, order, self.on, using, "candidates")
         goals = embedded(aim, self.on, using, "target")
-        distance, nearest = _nearest(goals, rows, min(self.neighbors, max(2, len(rows) // 10), len(rows)))
-        dense = density(rows, self.bandwidth, min(self.density_neighbors, len(rows)))
+        distance, nearest = _nearest(goals, vectors, min(self.neighbors, max(2, len(vectors) // 10), len(vectors)))
+        dense = density(vectors, self.bandwidth, min(self.density_neighbors, len(vectors)))
         chance = np.zeros(len(rows))
         chance[:] = probabilities(distance, nearest, dense, self.alpha / self.scale, 1 - self.alpha)
         found = np.empty(len(rows))
@@ -62,9 +65,9 @@ class Tsds(RankMethod):
         with np.errstate(divide="ignore"):
             score = np.log(found)
         if self.draw:
-            uniform = np.clip(keyed_uniform(pool["id"], seed), 1e-300, 1 - 2**-53)
+            uniform = np.clip(keyed_uniform(rows["id"], seed), 1e-300, 1 - 2**-53)
             score = score - np.log(-np.log(uniform))
-        frame = pl.DataFrame({"id": pool["id"], "score": score, "probability": found})
+        frame = pl.DataFrame({"id": rows["id"], "score": score, "probability": found})
         return frame.with_columns(pl.when(pl.col("probability") > 0).then("score").alias("score"))
 
 

@@ -1,6 +1,6 @@
 """What selections share: a budget in examples or tokens, rows in the order of their ids, and verdicts with places."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ class Purse:
 
     total: float
     cost: np.ndarray
+
+    def ordered(self, order: np.ndarray) -> "Purse":
+        """The same for the rows in another order."""
+        return Purse(self.total, self.cost[order])
 
 
 class SetBudget(SelectMethod):
@@ -116,13 +120,28 @@ def chosen(
     pool: pl.DataFrame,
     kept: np.ndarray,
     score: np.ndarray,
-    evidence: dict[int, dict[str, Any]] | None = None,
+    evidence: Mapping[int, Mapping[str, Any]] | pl.Series | None = None,
     reason: str = NOT_CHOSEN.name,
 ) -> pl.DataFrame:
-    """Verdicts that keep these positions of the pool; ``score`` per row (NaN for none), ``evidence`` by position."""
+    """Verdicts that keep these positions of the pool; ``score`` per row (NaN for none); ``evidence`` by position, or as text."""
     keep = np.zeros(pool.height, dtype=bool)
     keep[kept] = True
+    reasons = [None if k else reason for k in keep]
+    if isinstance(evidence, pl.Series):
+        return keep_or_reject(pool["id"], reasons, score=score, evidence=evidence)
     said: list[str | None] = [None] * pool.height
     for at, found in (evidence or {}).items():
         said[at] = canonical_json(found)
-    return keep_or_reject(pool["id"], [None if k else reason for k in keep], score=score, evidence=said)
+    return keep_or_reject(pool["id"], reasons, score=score, evidence=said)
+
+
+def clusters_told(label: np.ndarray, order: np.ndarray) -> pl.Series:
+    """Evidence of each row of a pool, String: the cluster of the rows in ``order``.
+
+    >>> clusters_told(np.array([4, 0, 4]), np.array([2, 0, 1])).to_list()
+    ['{"cluster":0}', '{"cluster":4}', '{"cluster":4}']
+    """
+    placed = np.empty(len(order), dtype=np.int64)
+    placed[order] = label
+    said = pl.concat_str(pl.lit('{"cluster":'), "label", pl.lit("}"))
+    return pl.DataFrame({"label": placed}).select(said.alias("evidence"))["evidence"]

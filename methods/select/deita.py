@@ -8,16 +8,17 @@ import polars as pl
 from pydantic import Field
 
 from methods.points.greedy import apart
-from methods.points.vectors import On, embedded
+from methods.points.vectors import On, embedded_in_batches
 from methods.select._budget import SetBudget, chosen
 from methods.select._cut import OVER_BUDGET, ranked
+from methods.streamed import Batches, EmbeddedCut
 from schemas.lineage import Rule
 from schemas.method import Using
 
 TOO_SIMILAR = "too-similar"
 
 
-class Deita(SetBudget):
+class Deita(EmbeddedCut, SetBudget):
     """Walks the ranking from the top and keeps an example unless its cosine to a kept one is above ``max_similarity``.
 
     Score: that of the ranking. What is passed over names the kept example it resembles. Two kept examples are never more
@@ -46,26 +47,24 @@ class Deita(SetBudget):
             OVER_BUDGET,
         )
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `SelectMethod`; draws no number."""
-        order = ranked(pool, ranking)
+    def cut_rows(
+        self, rows: pl.DataFrame, texts: Batches, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `EmbeddedCut`; draws no number."""
+        order = ranked(rows, ranking)
         at = order["row"].to_numpy().astype(np.int64)
-        rows = embedded(pool[at], self.on, using)
-        purse = self.purse(pool[at])
-        kept, nearest, whom = apart(rows, self.max_similarity, purse.total, purse.cost)
-        score = np.full(pool.height, np.nan)
+        vectors = embedded_in_batches(texts, at, self.on, using)
+        purse = self.purse(rows).ordered(at)
+        kept, nearest, whom = apart(vectors, self.max_similarity, purse.total, purse.cost)
+        score = np.full(rows.height, np.nan)
         score[at] = order["score"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        ids = pool["id"].to_list()
+        ids = rows["id"].to_list()
         alike = {
             int(at[i]): {"like": ids[at[whom[i]]].hex(), "similarity": round(float(nearest[i]), 6)}
             for i in np.flatnonzero(nearest > self.max_similarity)
         }
-        verdicts = chosen(pool, at[kept], score, alike, OVER_BUDGET.name)
-        named = pl.Series([i in alike for i in range(pool.height)])
+        verdicts = chosen(rows, at[kept], score, alike, OVER_BUDGET.name)
+        named = pl.Series([i in alike for i in range(rows.height)])
         return verdicts.with_columns(
             pl.when(named & (pl.col("fate") == "reject")).then(pl.lit(TOO_SIMILAR)).otherwise("reason").alias("reason")
         )

@@ -7,12 +7,13 @@ import polars as pl
 from pydantic import Field
 
 from methods.points.greedy import facility_location, nearest_graph
-from methods.points.vectors import On, embedded
+from methods.points.vectors import On, embedded_in_batches
 from methods.select._budget import SetBudget, by_id, chosen
+from methods.streamed import Batches, EmbeddedCut
 from schemas.method import Using
 
 
-class FacilityLocation(SetBudget):
+class FacilityLocation(EmbeddedCut, SetBudget):
     """Each example taken adds the most similarity between the pool and what is kept (a medoid of what is still uncovered).
 
     Similarity is the cosine, not below 0, over each example's ``neighbors`` nearest; what is farther counts as 0. Score:
@@ -30,17 +31,15 @@ class FacilityLocation(SetBudget):
     on: On = Field("both", description="text that is embedded: prompt, answer or both")
     neighbors: int = Field(128, ge=1, description="similar examples that each one may be served by")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `SelectMethod`; draws no number."""
-        order = by_id(pool)
-        rows = embedded(pool[order], self.on, using)
-        graph = nearest_graph(rows, self.neighbors, lambda done: using.progress(done, len(rows), "neighbours"))
-        purse = self.purse(pool[order])
+    def cut_rows(
+        self, rows: pl.DataFrame, texts: Batches, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `EmbeddedCut`; draws no number."""
+        order = by_id(rows)
+        vectors = embedded_in_batches(texts, order, self.on, using)
+        graph = nearest_graph(vectors, self.neighbors, lambda done: using.progress(done, rows.height, "neighbours"))
+        purse = self.purse(rows).ordered(order)
         kept, gain = facility_location(graph, purse.total, purse.cost)
-        score = np.full(pool.height, np.nan)
+        score = np.full(rows.height, np.nan)
         score[order[kept]] = gain
-        return chosen(pool, order[kept], score)
+        return chosen(rows, order[kept], score)

@@ -13,7 +13,7 @@ from methods.keyed import keyed_uniform
 from methods.mixtures.rounding import largest_remainder
 from methods.points.kmeans import kmeans
 from methods.points.vectors import On, embedded
-from methods.select._budget import SetBudget, by_id, chosen, shared_out
+from methods.select._budget import SetBudget, by_id, chosen, clusters_told, shared_out
 from schemas.method import Using
 
 
@@ -78,8 +78,7 @@ class IterativeKmeans(SetBudget):
                 weights = reweighted(weights, self._feedback(talks, label, when, len(weights), using), self.floor)
         score = np.full(pool.height, np.nan)
         score[order] = -when
-        evidence = {int(order[i]): {"cluster": int(label[i])} for i in range(len(order))}
-        return chosen(pool, order[np.flatnonzero(~np.isnan(when))], score, evidence)
+        return chosen(pool, order[np.flatnonzero(~np.isnan(when))], score, clusters_told(label, order))
 
     def _feedback(
         self, talks: list[list[Turn]], label: np.ndarray, when: np.ndarray, clusters: int, using: Using

@@ -7,12 +7,13 @@ import polars as pl
 from pydantic import Field
 
 from methods.points.greedy import k_center
-from methods.points.vectors import On, embedded
+from methods.points.vectors import On, embedded_in_batches
 from methods.select._budget import SetBudget, by_id, chosen
+from methods.streamed import Batches, EmbeddedCut
 from schemas.method import Using
 
 
-class KCenter(SetBudget):
+class KCenter(EmbeddedCut, SetBudget):
     """Each example taken is the one farthest from all taken before; the first is the one nearest to the mean.
 
     Score: minus the distance to the nearest kept example, 0 for kept ones (Euclidean between unit vectors, 0 to 2). A
@@ -28,19 +29,17 @@ class KCenter(SetBudget):
 
     on: On = Field("both", description="text that is embedded: prompt, answer or both")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `SelectMethod`; draws no number."""
-        order = by_id(pool)
-        rows = embedded(pool[order], self.on, using)
-        purse = self.purse(pool[order])
-        most = min(pool.height, int(purse.total // max(1.0, purse.cost.min(initial=np.inf))))
+    def cut_rows(
+        self, rows: pl.DataFrame, texts: Batches, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `EmbeddedCut`; draws no number."""
+        order = by_id(rows)
+        vectors = embedded_in_batches(texts, order, self.on, using)
+        purse = self.purse(rows).ordered(order)
+        most = min(rows.height, int(purse.total // max(1.0, purse.cost.min(initial=np.inf))))
         kept, distance = k_center(
-            rows, purse.total, lambda done: using.progress(done, max(done, most), "centers"), purse.cost
+            vectors, purse.total, lambda done: using.progress(done, max(done, most), "centers"), purse.cost
         )
-        score = np.empty(pool.height)
+        score = np.empty(rows.height)
         score[order] = np.where(np.isfinite(distance), -distance, np.nan)
-        return chosen(pool, order[kept], score)
+        return chosen(rows, order[kept], score)

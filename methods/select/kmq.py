@@ -9,14 +9,15 @@ from pydantic import Field
 from methods.keyed import keyed_uniform
 from methods.mixtures.rounding import largest_remainder
 from methods.points.kmeans import kmeans
-from methods.points.vectors import On, embedded
-from methods.select._budget import SetBudget, by_id, chosen, shared_out
+from methods.points.vectors import On, embedded_in_batches
+from methods.select._budget import SetBudget, by_id, chosen, clusters_told, shared_out
 from methods.select._cut import finite_scores
+from methods.streamed import Batches, EmbeddedCut
 from schemas.errors import UsageError
 from schemas.method import Using
 
 
-class KMQ(SetBudget):
+class KMQ(EmbeddedCut, SetBudget):
     """k-means over embeddings; each cluster gets its share of the budget and gives examples with chance by quality.
 
     Quality is the ranking's score where all are positive, else the rank (``weights``). Draws are without replacement, from
@@ -39,22 +40,20 @@ class KMQ(SetBudget):
         "score", description="score: as ranked, above 0; rank: place in the ranking; none: every example alike"
     )
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `SelectMethod`; raises ``UsageError`` for scores at or below 0 where ``weights: score``."""
+    def cut_rows(
+        self, rows: pl.DataFrame, texts: Batches, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `EmbeddedCut`; raises ``UsageError`` for scores at or below 0 where ``weights: score``."""
         seed = int(rng.integers(2**31))
-        order = by_id(pool)
-        rows = embedded(pool[order], self.on, using)
-        count = self.clusters or max(1, round((len(rows) / 2) ** 0.5))
-        label = kmeans(rows, count, np.random.default_rng(seed)).label
-        scores = pool.select("id").join(finite_scores(ranking), on="id", how="left", maintain_order="left")["score"]
+        order = by_id(rows)
+        vectors = embedded_in_batches(texts, order, self.on, using)
+        count = self.clusters or max(1, round((len(vectors) / 2) ** 0.5))
+        label = kmeans(vectors, count, np.random.default_rng(seed)).label
+        scores = rows.select("id").join(finite_scores(ranking), on="id", how="left", maintain_order="left")["score"]
         quality = _quality(scores.to_numpy()[order], self.weights)
-        key = np.log(np.clip(keyed_uniform(pool["id"][order], seed + 1), 1e-300, 1.0)) / np.maximum(quality, 1e-12)
+        key = np.log(np.clip(keyed_uniform(rows["id"][order], seed + 1), 1e-300, 1.0)) / np.maximum(quality, 1e-12)
         key[np.isnan(quality)] = -np.inf
-        purse = self.purse(pool[order])
+        purse = self.purse(rows).ordered(order)
         groups = [np.flatnonzero(label == name) for name in np.unique(label)]
         groups = [members[np.argsort(-key[members], kind="stable")] for members in groups]
         worth = [float(purse.cost[members].sum()) for members in groups]  # a cluster's share of the pool
@@ -63,10 +62,9 @@ class KMQ(SetBudget):
         else:
             budgets = shared_out(worth, purse.total, [purse.cost[members] for members in groups])
         kept = [int(i) for members, budget in zip(groups, budgets, strict=True) for i in members[:budget]]
-        score = np.full(pool.height, np.nan)
+        score = np.full(rows.height, np.nan)
         score[order] = np.where(np.isinf(key), np.nan, key)
-        evidence = {int(order[i]): {"cluster": int(label[i])} for i in range(len(order))}
-        return chosen(pool, order[np.array(kept, dtype=np.int64)], score, evidence)
+        return chosen(rows, order[np.array(kept, dtype=np.int64)], score, clusters_told(label, order))
 
 
 def _quality(scores: np.ndarray, weights: str) -> np.ndarray:

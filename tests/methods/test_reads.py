@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.streamed import StreamedRank
+from methods.streamed import EmbeddedCut, EmbeddedRank, StreamedRank
 from schemas.examples import EXAMPLES
 from schemas.method import TOKENS, JudgeMethod
 from tasks.columns import columns_for
 from tasks.judge import added
 from tests.methods._pools import awkward_pool, rng, ten_examples
-from tests.methods.test_unions import METHODS, applied, made, plain, using
+from tests.methods.test_unions import METHODS, applied, made, plain, ranking_of, using
 
 #: Settings under which a method reads something else than with its defaults.
 ALSO: dict[str, list[dict[str, Any]]] = {
@@ -21,6 +21,7 @@ ALSO: dict[str, list[dict[str, Any]]] = {
     "select/quota": [{"budget_tokens": 90}, {"quotas": {"a": 20, "b": 40}, "quota_unit": "tokens"}, {"quotas": {"a": 2}}],
     "select/k-center": [{"budget_tokens": 90}],
     "select/deita": [{"budget_tokens": 90}],
+    "select/kmq": [{"budget_tokens": 90, "weights": "rank"}],
 }  # fmt: skip
 
 OF_POOLS = [name for name in METHODS if not name.startswith("generate/")]
@@ -72,6 +73,35 @@ def test_a_ranking_of_batches_is_the_ranking_of_the_pool(name: str, size: int):
     assert plain(said) == plain(applied(method, pool))
     assert said["id"].to_list() == pool["id"].to_list()
     assert all(0 <= done <= total == pool.height for done, total in told) or size >= pool.height
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [(n, f) for n, f in CASES if issubclass(METHODS[n], EmbeddedRank | EmbeddedCut)]
+)
+@settings(deadline=None, max_examples=6)
+@given(st.integers(1, awkward_pool().height))
+def test_a_method_that_embeds_says_the_same_of_rows_without_texts_and_texts_in_batches(
+    name: str, fields: dict[str, Any] | None, size: int
+):
+    method, pool = of(name, fields), awkward_pool()
+    narrow = only(pool, method)
+    rows, texts = narrow.drop("messages"), narrow.select("messages")
+    assert set(rows.columns) <= {"id", "source", TOKENS}
+    if isinstance(method, EmbeddedRank):
+        said = method.rank_rows(
+            rows, lambda: texts.iter_slices(size), target=ten_examples().head(3), using=using(), rng=rng(5)
+        )
+    else:
+        said = method.cut_rows(rows, lambda: texts.iter_slices(size), ranking_of(rows), using=using(), rng=rng(5))
+    assert said.equals(applied(method, narrow))
+
+
+def test_rankings_and_cuts_by_vectors_read_texts_in_batches():
+    of_vectors = {name for name, kind in METHODS.items() if issubclass(kind, EmbeddedRank | EmbeddedCut)}
+    assert of_vectors == {
+        "rank/got-d", "rank/knn-shapley", "rank/rds-plus", "rank/tsds", "select/deita", "select/facility-location",
+        "select/k-center", "select/kmq",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

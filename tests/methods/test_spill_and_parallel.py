@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from methods.parallel import cores, in_order
-from methods.spill import Columns, Growing, let_go
+from methods.spill import Columns, Growing, Table, let_go, taken
 
 
 @pytest.mark.parametrize("in_memory", [0, 40, 10**6], ids=["file", "file later", "memory"])
@@ -50,6 +50,33 @@ def test_columns_come_back_whole_whatever_the_order_of_the_slices(in_memory: int
     for start in (30, 0, 10, 40, 20):
         columns.put(start, values[:, start : start + 10])
     assert [columns.column(i).tolist() for i in range(3)] == values.tolist()
+
+
+def test_columns_of_other_numbers_keep_them():
+    for in_memory in (0, 10**6):
+        columns = Columns(2, 3, in_memory, np.float32)
+        columns.put(1, np.array([[0.5, 0.25], [4, 8]], dtype=np.float32))
+        columns.put(0, np.array([[1.5], [2]], dtype=np.float32))
+        assert [columns.column(i).tolist() for i in range(2)] == [[1.5, 0.5, 0.25], [2.0, 4.0, 8.0]]
+        assert columns.column(0).dtype == np.float32
+
+
+@pytest.mark.parametrize("in_memory", [0, 10**6], ids=["file", "memory"])
+def test_rows_of_a_table_lie_where_they_were_put_in_whatever_order(in_memory: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("methods.spill.IN_MEMORY", in_memory)
+    monkeypatch.setattr("methods.spill._TAKEN", 4)
+    draw = np.random.default_rng(2)
+    values = draw.random((60, 5)).astype(np.float32)
+    places = draw.permutation(60)
+    table = Table(60, 5)
+    for part in (slice(0, 1), slice(1, 1), slice(1, 30), slice(30, 60)):
+        table.put(places[part], values[part])
+    whole = table.whole()
+    assert np.array_equal(whole[places], values)
+    assert isinstance(whole, np.memmap) == (in_memory == 0)
+    some = draw.permutation(60)[:17]
+    assert np.array_equal(taken(whole, some), whole[some])
+    assert taken(whole, some[:0]).shape == Table(0, 5).whole().shape == (0, 5)
 
 
 def test_results_come_in_order_and_few_items_wait():

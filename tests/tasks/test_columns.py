@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from methods.asking.sampling import CHUNK
+from methods.dedup import AnyDedup
 from methods.filter import AnyFilter
 from methods.mix import AnyMix
 from methods.rank import AnyRank
 from methods.select import AnySelect
 from schemas.errors import InvariantViolation, RecipeError
 from schemas.lineage import DatasetRef, Manifest
-from schemas.recipe import Recipe, load_recipe
+from schemas.recipe import BackendChoices, Recipe, load_recipe
 from storage.store import Store
 from tasks import pilot, settle
 from tasks import rank as ranking_step
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, bench_of, open_store
 from tasks.columns import tokens_in
-from tasks.judge import filter_examples
+from tasks.judge import dedup_examples, filter_examples
 from tasks.materialise import step_of
 from tasks.mix import mix_sources
 from tasks.rank import rank_examples
@@ -70,8 +71,6 @@ def filtered(path: Path, bench: Bench) -> list[tuple[Any, ...]]:
 
 
 def benched(folder: Path, shard_rows: int) -> Bench:
-    from schemas.recipe import BackendChoices
-
     return adhoc_bench(folder, BackendChoices()).model_copy(update={"shard_rows": shard_rows})
 
 
@@ -132,11 +131,14 @@ class Watched(Store):
     def __init__(self, store: Store) -> None:
         super().__init__(store.disk)
         self.whole: list[set[str]] = []
+        self.texts_of: set[DatasetRef] = set()
         self.most = 0
 
     def pool(self, ref: DatasetRef, columns: Sequence[str] | None = None) -> pl.DataFrame:
         found = super().pool(ref, columns)
         self.whole.append(set(found.columns))
+        if "messages" in found.columns:
+            self.texts_of.add(ref)
         return found
 
     def batches(self, *args: Any, **kwargs: Any) -> Iterator[pl.DataFrame]:
@@ -168,6 +170,27 @@ def test_no_step_of_columns_has_texts_in_memory(watched: tuple[Watched, Bench, D
     assert store.describe(mixed).counts.rows_out == 90
     assert store.whole
     assert not any("messages" in columns for columns in store.whole), store.whole
+    assert 0 < store.most <= 32
+
+
+def test_no_step_that_embeds_has_the_texts_of_its_pool_in_memory(
+    watched: tuple[Watched, Bench, DatasetRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, bench, pool = watched
+    monkeypatch.setattr("tasks.judge.BATCH_ROWS", 32)
+    engines = BackendChoices.model_validate({"embed": {"backend": "hashing", "dim": 32}})
+    bench = bench.model_copy(update={"backends": engines})
+    aims = tmp_path / "aims"
+    aims.mkdir()
+    target = taken_in(str(rows_file(aims, 9)), bench)
+    pool = dedup_examples(pool, method(AnyDedup, {"method": "semantic", "threshold": 0.999}), bench)
+    for fields in ("rds-plus", "got-d", "tsds", "knn-shapley"):
+        ranking = rank_examples(pool, target, method(AnyRank, {"method": fields}), bench)
+    for fields in ("k-center", "facility-location", "kmq", "deita"):
+        cut = {"method": fields, "budget_tokens": 900} | ({"weights": "rank"} if fields == "kmq" else {})
+        chosen = select_examples(pool, ranking, method(AnySelect, cut), bench)
+        assert 0 < store.describe(chosen).counts.rows_out < store.describe(pool).counts.rows_out
+    assert store.texts_of == {target}
     assert 0 < store.most <= 32
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -33,23 +34,31 @@ def rows_file(folder: Path) -> Path:
 
 
 def deduplicated(path: Path, store: Path, method: dict[str, Any]) -> Manifest:
-    document = {"name": "rivers", "sources": {"rows": str(path)}, "dedup": method}
+    engines = {"embed": {"backend": "hashing", "dim": 32}}
+    document = {"name": "rivers", "sources": {"rows": str(path)}, "dedup": method, "backends": engines}
     curate.fn(Recipe.model_validate(document), store, "run")
     return next(m for m in Store.open(store).versions() if m.step.stage == "dedup")
 
 
 @pytest.mark.parametrize(
-    "method", [{"method": "exact"}, {"method": "minhash", "threshold": 0.6}], ids=["exact", "minhash"]
+    ("method", "parts"),
+    [
+        ({"method": "exact"}, 9),
+        ({"method": "minhash", "threshold": 0.6}, 9),
+        ({"method": "semantic", "threshold": 0.9, "clusters": 2}, 1),
+    ],
+    ids=["exact", "minhash", "semantic"],
 )
 def test_the_version_is_the_same_whatever_the_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], parts: int
 ) -> None:
     path = rows_file(tmp_path)
     whole = deduplicated(path, tmp_path / "whole", method)
     monkeypatch.setattr(judge, "BATCH_ROWS", 7)
     cut = deduplicated(path, tmp_path / "cut", method)
     assert whole.ref == cut.ref
-    assert len(cut.parts["verdicts/pool"]) == 9
+    assert len(cut.parts["verdicts/pool"]) == parts
+    assert (cut.digest == whole.digest) == (parts == 1)
     assert whole.counts == cut.counts
     assert cut.counts.inputs[0].rejected > 20
     assert whole.summary == cut.summary
@@ -82,7 +91,9 @@ class RejectsAll(Streamed, DedupMethod):
     def rules(self) -> list[Rule]:
         return [Rule(name="old", says="it is old"), Rule(name="new", says="it is new")]
 
-    def judge_batches(self, batches: Batches, rows: int, *, using: Using) -> Iterator[pl.DataFrame]:
+    def judge_batches(
+        self, batches: Batches, rows: int, *, using: Using, rng: np.random.Generator
+    ) -> Iterator[pl.DataFrame]:
         for batch in batches():
             reason = ["new", *["old"] * (batch.height - 1)]
             yield keep_or_reject(batch["id"], reason)

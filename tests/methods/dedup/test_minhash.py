@@ -301,11 +301,13 @@ def test_a_pool_read_in_batches_is_judged_as_one_in_memory(method: MinHash | Exa
     whole = method.judge(pool, using=NOTHING, rng=rng())
     assert whole["reason"].drop_nulls().len() > 5
     for size in (1, 7, 150):
-        pieces = list(method.judge_batches(lambda size=size: pool.iter_slices(size), pool.height, using=NOTHING))
+        pieces = list(
+            method.judge_batches(lambda size=size: pool.iter_slices(size), pool.height, using=NOTHING, rng=rng())
+        )
         assert pl.concat(pieces).equals(whole)
     for told, stored in ((151, "gave only 150"), (149, "gave 150 or more")):
         with pytest.raises(InvariantViolation, match=stored):
-            list(method.judge_batches(lambda: pool.iter_slices(50), told, using=NOTHING))
+            list(method.judge_batches(lambda: pool.iter_slices(50), told, using=NOTHING, rng=rng()))
 
 
 def test_bad_configurations_say_what_to_do():

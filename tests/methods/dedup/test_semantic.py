@@ -218,7 +218,7 @@ def test_vectors_in_a_file_and_in_pieces_decide_the_same(monkeypatch: pytest.Mon
     pool, _ = in_order(*texts)
     whole = judge(pool, on="answer", threshold=0.9999, clusters=4)
     monkeypatch.setattr("methods.spill.IN_MEMORY", 0)
-    monkeypatch.setattr("methods.dedup.semantic._TEXTS", 7)
+    monkeypatch.setattr("methods.points.vectors._TEXTS", 7)
     monkeypatch.setattr(_cosines, "_BLOCK", 16)
     assert judge(pool, on="answer", threshold=0.9999, clusters=4).equals(whole)
 

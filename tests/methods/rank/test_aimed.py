@@ -11,6 +11,7 @@ from methods.rank.dsir import Buckets, Dsir
 from methods.rank.got_d import GotD
 from methods.rank.knn_shapley import KnnShapley, shapley_values
 from methods.rank.rds_plus import RdsPlus, round_robin
+from methods.spill import Columns
 from schemas.errors import UsageError
 from schemas.method import Using
 from tests.methods._engines import Hashed
@@ -53,11 +54,18 @@ def test_the_closed_form_is_the_mean_over_all_orders_of_arrival() -> None:
     assert found.sum() == pytest.approx(utility(tuple(range(6)))), "values share out the whole utility"
 
 
+def in_columns(near: np.ndarray, in_memory: int | None = None) -> Columns:
+    found = Columns(near.shape[1], near.shape[0], in_memory, np.float32)
+    found.put(0, near.T)
+    return found
+
+
 def test_round_robin_of_the_specification_and_over_shards() -> None:
     near = np.array([[0.9, 0.8], [0.5, 0.2], [0.7, 0.85], [0.1, 0.1]])
-    assert np.argsort(round_robin(near))[:3].tolist() == [0, 2, 1]
-    draw = np.random.default_rng(1).random((50, 4))
-    turn = round_robin(draw)
+    assert np.argsort(round_robin(in_columns(near)))[:3].tolist() == [0, 2, 1]
+    draw = np.random.default_rng(1).random((50, 4)).astype(np.float32)
+    turn = round_robin(in_columns(draw))
+    assert turn.tolist() == round_robin(in_columns(draw, 0)).tolist(), "in a file as in memory"
     assert sorted(turn.tolist()) == list(range(50)), "every candidate has a turn"
     assert [int(np.flatnonzero(turn == q)[0]) for q in range(1)] == [int(draw[:, 0].argmax())]
 
@@ -105,6 +113,10 @@ def test_exact_agreement_needs_a_common_answer() -> None:
     found = KnnShapley(agreement="exact", neighbors=1).rank(labelled, target=aim, using=USING, rng=rng())
     assert found["score"].to_numpy().argmax() == 0
     assert found["score"].sum() == pytest.approx(1.0)
+    parts = KnnShapley(agreement="exact", neighbors=1).rank_rows(
+        labelled.select("id", "source"), lambda: labelled.iter_slices(2), target=aim, using=USING, rng=rng()
+    )
+    assert parts.equals(found)
 
 
 def test_knn_shapley_prefers_agreeing_neighbours() -> None:
