@@ -210,18 +210,19 @@ def copied(root: Inode) -> Inode:
 Image = tuple[tuple[str, bytes | None], ...]  # every path with its bytes, None for a folder; sorted
 
 
-def after_power_loss(root: Inode) -> Iterator[Image]:
+def after_power_loss(root: Inode, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[Image]:
     """Every state the device may be in: each prefix of each folder's pending names × each fate of un-synced bytes.
 
-    Names in ``tmp`` are never read again, so there only none or all of the pending ones count.
+    Names in ``tmp`` are never read again, so there only none or all of the pending ones count. States whose number is
+    not ``wanted`` are left out before they are put together.
     """
     folders = [(path, inode) for path, inode in _walk(root, "") if inode.pending]
     cuts = [
         (0, len(inode.pending)) if path.endswith("/tmp") else range(len(inode.pending) + 1) for path, inode in folders
     ]
-    for choice in itertools.product(*cuts):
-        upto = {id(inode): cut for (_, inode), cut in zip(folders, choice, strict=True)}
-        for lost in Lost:
+    for number, (choice, lost) in enumerate(itertools.product(itertools.product(*cuts), Lost)):
+        if wanted(number):
+            upto = {id(inode): cut for (_, inode), cut in zip(folders, choice, strict=True)}
             yield tuple(sorted(_surviving(root, "", upto, lost)))
 
 
