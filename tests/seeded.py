@@ -8,7 +8,11 @@ drops 2; the length filter drops 5; the corrector edits 2; clear at 0.30 drops 5
 select keeps 24; the mixture repeats 3 of them: 27 rows. In v2 clear is at 0.42 and drops 13.
 """
 
-from dataclasses import dataclass, field
+import atexit
+import functools
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schemas.lineage import DatasetRef, Rule
@@ -35,7 +39,16 @@ class Seeded:
 
 
 def seeded(folder: Path, *, hostile: str = "", name: str = TAG) -> Seeded:
-    """The store described at the top, in ``folder``."""
+    """The store described at the top, in ``folder``: made once in a process, and copied for each test that may write to it."""
+    made = _made(hostile, name)
+    shutil.copytree(made.store.root, folder, dirs_exist_ok=True)
+    return replace(made, store=Store.open(folder))
+
+
+@functools.cache
+def _made(hostile: str, name: str) -> Seeded:
+    folder = Path(tempfile.mkdtemp(prefix="provender-seeded-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     store = Store.open(folder)
     build = Builder(store, hostile)
     rows = [

@@ -15,6 +15,7 @@ from tests.seeded import Seeded, seeded
 from tests.web.driving import CHROMIUM, PAGES, chromium, serving
 
 expect = pytest.importorskip("playwright.sync_api").expect
+expect.set_options(timeout=30_000)  # a page of a machine that is busy
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")]
 
 RUN = "20261121-010203-abcdef"

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from backends.processes import alive, boot_id, born
 from backends.protocols import Request, Sampling, ScoreRequest, Turn
 from backends.weights import resolve
 from schemas.errors import EngineDown, MissingExtra, UsageError
+from storage.calls.cached_llm import CachedLLM, CallCache
+from storage.calls.troubles import Place, counted
 from tests.fakes.openai_faults import answer_text, logprob_of
 
 FAKE = str(Path(__file__).resolve().parents[2] / "fakes" / "openai_server.py")
@@ -153,16 +154,31 @@ def test_a_crash_on_the_way_costs_time_but_no_answer(
     engine.close()
 
 
+@pytest.mark.parametrize(("fault", "kind"), [("crash_after", "crash"), ("stall_after", "stall")])
+def test_a_crash_or_a_stall_and_the_restart_stand_in_the_ledger_of_the_step(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, kind: str
+) -> None:
+    faults(monkeypatch, **{fault: 10}, once=str(tmp_path / "happened"))
+    engine = config(model, stall_seconds=1.0, concurrency=4).open()
+    cache = CallCache(tmp_path / "calls.sqlite")
+    CachedLLM(engine, cache, cache.budget("account", "generate"), step="generate@1").generate(asks(20))
+    engine.close()
+    cache.close()
+    told = {line.what: line for line in counted(cache.path) or ()}
+    assert (told[kind].times, told["restart"].times) == (1, 1)
+    assert told["restart"].seconds > 0.05, "how long nothing could be asked"
+    assert told["restart"].place == Place("account", "account", "generate", "generate@1")
+    assert {"crash", "stall"} & told.keys() == {kind}
+
+
 def test_work_in_hand_and_no_token_is_a_stall_and_is_mended(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults(monkeypatch, stall_after=40, once=str(tmp_path / "stalled"))
     engine = config(model, stall_seconds=1.0, concurrency=8).open()
-    began = time.monotonic()
     replies = engine.generate(asks(60))
     assert [r.text for r in replies] == [right(r) for r in asks(60)]
     assert engine.restarts == 1
-    assert time.monotonic() - began < 20
     engine.close()
 
 
