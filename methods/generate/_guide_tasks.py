@@ -1,7 +1,7 @@
 """Tasks for SELF-GUIDE: what one is, out of seed examples that share an instruction, and how it is put to a model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -82,10 +82,10 @@ class InputAsk:
 
 def input_ask(
     task: GuideTask, made: Sequence[str], most_shown: int, asking: Asking, rng: np.random.Generator
-) -> InputAsk | None:
+) -> InputAsk:
     """A prompt with the examples in random order, 1 to ``most_shown`` earlier inputs, and a label drawn uniformly.
 
-    Where it has too many words it shows fewer earlier inputs, then fewer examples; None if one example is too long.
+    Where it has too many words it shows fewer earlier inputs, then fewer examples, one at least (see `without_long`).
     """
     label = task.labels[int(rng.integers(len(task.labels)))] if task.labels else None
     gold = [task.gold[int(i)] for i in rng.permutation(len(task.gold))]
@@ -93,14 +93,20 @@ def input_ask(
     shown = [int(i) for i in rng.choice(len(made), size=count, replace=False)] if count else []
     while True:
         text = _input_text(task, gold, [made[i] for i in shown], label, asking)
-        if len(text.split()) <= asking.at_most_words:
+        if len(text.split()) <= asking.at_most_words or not (shown or len(gold) > 1):
             return InputAsk(text, tuple(shown), label)
-        if shown:
-            shown.pop()
-        elif len(gold) > 1:
-            gold.pop()
-        else:
-            return None
+        (shown or gold).pop()
+
+
+def without_long(task: GuideTask, asking: Asking) -> tuple[GuideTask, tuple[Instance, ...]]:
+    """The task without the examples that alone make a prompt of too many words, for some label; and those examples."""
+
+    def words(instance: Instance) -> int:
+        asked = (_input_text(task, [instance], [], label, asking) for label in task.labels or (None,))
+        return max(len(text.split()) for text in asked)
+
+    long = tuple(instance for instance in task.gold if words(instance) > asking.at_most_words)
+    return (replace(task, gold=tuple(i for i in task.gold if i not in long)) if long else task), long
 
 
 def _input_text(

@@ -25,7 +25,16 @@ from methods.generate._guide_filters import (
     phrases_for,
 )  # fmt: skip
 from methods.generate._guide_output import Annotation, Votes, by_likelihood, by_vote
-from methods.generate._guide_tasks import Asking, GuideTask, Kind, input_ask, output_request, shot_turns, tasks_of
+from methods.generate._guide_tasks import (
+    Asking,
+    GuideTask,
+    Kind,
+    input_ask,
+    output_request,
+    shot_turns,
+    tasks_of,
+    without_long,
+)
 from methods.generate._ledger import Ledger, Pedigree
 from methods.generate._parse import Compat
 from methods.generate._seeds import seeds_of
@@ -109,7 +118,8 @@ class SelfGuide(Prompted, GenerateMethod):
     def generate(self, seeds: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> Generated:
         """Exactly ``examples`` rows of each task, fewer where its candidates ran out (notes: ``tasks``).
 
-        Raises ``EmptyStage`` when no seed has an example, or an example is too long to be shown.
+        An example too long for a prompt is refused, and so is a task that has no other. Raises ``EmptyStage`` when no
+        seed has an example, or no task one that can be shown.
         """
         tasks = tasks_of(seeds_of(seeds), self.kind, self.labels)
         if not tasks:
@@ -119,6 +129,12 @@ class SelfGuide(Prompted, GenerateMethod):
             )
         ledger, key = Ledger(), drawn_seed(rng)
         notes: dict[str, Any] = {}
+        tasks = [self._shown(task, ledger) for task in tasks]
+        if not any(task.gold for task in tasks):
+            raise EmptyStage(
+                f"self-guide: no example of {', '.join(repr(task.name) for task in tasks[:5])} makes a prompt of "
+                f"{self.prompt_words} words or fewer; raise prompt_words or give shorter examples"
+            )
         for number, task in enumerate(tasks):
             words = np.frombuffer(digest16(task.instruction.encode()), dtype=np.uint32)
             run = _Run(self, task, ledger, using, np.random.default_rng([key, *words.tolist()]))
@@ -133,6 +149,14 @@ class SelfGuide(Prompted, GenerateMethod):
     def candidate_budget(self) -> int:
         """Inputs asked for per task, at most."""
         return self.max_candidates or 10 * self.examples
+
+    def _shown(self, task: GuideTask, ledger: Ledger) -> GuideTask:
+        """The task with the examples that a prompt can show; the others are refused."""
+        task, long = without_long(task, self.asking())
+        for one in long:
+            evidence = {"task": task.name, "at_most_words": self.prompt_words}
+            ledger.refuse(f"{one.given}\n\n{one.output}", "seed-example-too-long", Pedigree(task.parents, (), evidence))
+        return task
 
     def asking(self) -> Asking:
         """How prompts are put."""
@@ -170,7 +194,7 @@ class _Run:
     def all_rounds(self) -> None:
         """Rounds until there are enough rows or no candidate is left; then the rows go into the ledger."""
         before, refused = len(self.ledger.created), len(self.ledger.refused)
-        while self.candidates < self.how.candidate_budget and not self._enough():
+        while self.task.gold and self.candidates < self.how.candidate_budget and not self._enough():
             self._round()
             done = self.progress[0] + min(len(self.rows), self.how.examples)
             dropped = len(self.ledger.refused) - refused
@@ -181,11 +205,12 @@ class _Run:
 
     def notes(self) -> dict[str, Any]:
         """Figures of the task for the manifest."""
+        stopped = "target" if self._accepted >= self.how.examples else "candidate-budget"
         return {
             "rounds": self.rounds,
             "candidates": self.candidates,
             "accepted": self._accepted,
-            "stopped": "target" if self._accepted >= self.how.examples else "candidate-budget",
+            "stopped": stopped if self.task.gold else "seed-examples-too-long",
             "refused": self._reasons,
             **({"labels": dict(Counter(row.output for row in self.rows))} if self.task.labels else {}),
         }
@@ -198,18 +223,12 @@ class _Run:
         draw = how.write.model_copy(update={"temperature": how.temperature or (0.7 if self.task.labels else 0.9)})
         requests: list[Request] = []
         for ask in asks:
-            if ask is None:
-                raise EmptyStage(
-                    f"self-guide: one example of {self.task.name!r} already makes a prompt of more than "
-                    f"{how.prompt_words} words; raise prompt_words or give shorter examples"
-                )
             sampling = draw.sampling(int(self.rng.integers(2**31)))
             requests.append(
                 Request.ask(ask.text, sampling) if how.ask_as == "chat" else Request(prompt=ask.text, sampling=sampling)
             )
         passed: list[tuple[str, Pedigree]] = []
         for number, (ask, reply) in enumerate(zip(asks, sample(self.using.llm, requests), strict=True)):
-            assert ask is not None
             self.candidates += 1
             evidence = {"task": self.task.name, "round": self.rounds, "prompt": number, "shown_made": list(ask.shown)}
             if ask.label is not None:

@@ -272,8 +272,29 @@ def test_a_prompt_over_its_limit_shows_fewer_inputs_and_an_impossible_one_says_s
     model = AnswersBy(teacher)
     run(model, prompt_words=100, examples=30)
     assert max(len(asked_text(request).split()) for request in model.asked) <= 100
-    with pytest.raises(EmptyStage, match="one example of 'mood' already makes a prompt of more than 40 words"):
+    with pytest.raises(
+        EmptyStage, match="no example of 'mood' makes a prompt of 40 words or fewer; raise prompt_words"
+    ):
         run(model, prompt_words=40)
+
+
+def test_a_seed_example_too_long_for_a_prompt_is_refused_and_the_rest_goes_on():
+    long = {"input": "Fact: " + "rain " * 300 + "is wet.", "output": "rain"}
+    both = {**TOPIC, "instances": [long, *TOPIC["instances"][1:]]}
+    none = {**TOPIC, "task": "endless", "instruction": "Name the endless topic.", "instances": [long]}
+    model = AnswersBy(teacher)
+    made = run(model, MOOD, both, none, prompt_words=200, examples=4)
+    refused = made.refused.filter(pl.col("reason") == "seed-example-too-long")
+    assert [json.loads(text)["task"] for text in refused["evidence"]] == ["topic", "endless"]
+    assert refused["calls"].list.len().to_list() == [0, 0]
+    assert refused["parents"].list.len().min() > 0
+    assert not any("rain rain" in asked_text(request) for request in model.asked)
+    assert {name: (note["accepted"], note["stopped"]) for name, note in made.notes["tasks"].items()} == {
+        "mood": (4, "target"),
+        "topic": (4, "target"),
+        "endless": (0, "seed-examples-too-long"),
+    }
+    assert made.notes["refused"]["seed-example-too-long"] == 2
 
 
 def test_the_annotation_is_a_conversation_of_worked_examples():
