@@ -226,6 +226,15 @@ def after_power_loss(root: Inode, wanted: Callable[[int], bool] = lambda number:
             yield tuple(sorted(_surviving(root, "", upto, lost)))
 
 
+def shown(root: Inode, path: str = "") -> Iterator[tuple[str, bytes]]:
+    """Every file as programs see it, but for those in ``tmp``, which nothing reads again."""
+    for name, child in sorted(root.names.items()):
+        if child.folder and not path.endswith("/tmp"):
+            yield from shown(child, f"{path}/{name}")
+        elif not child.folder and not path.endswith("/tmp"):
+            yield f"{path}/{name}", child.data
+
+
 def _walk(inode: Inode, path: str) -> Iterator[tuple[str, Inode]]:
     yield path, inode
     for name, child in {**inode.durable, **inode.names}.items():

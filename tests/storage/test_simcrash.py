@@ -29,10 +29,10 @@ ROOT = Path("/disk/store")
 
 
 class Marks:
-    """Commit ids and times that count up from the writer's number, in place of random ones and the clock.
+    """Commit ids that count up from the writer's number, in place of random ones, and a clock that stands.
 
-    Two successors that do the same then leave the same bytes, wherever the first writer was killed: what would be one
-    state under many names is recovered once.
+    Two writers that do the same then leave the same bytes, wherever another was killed or came between: what would be
+    one state under many names is recovered once.
     """
 
     def __init__(self) -> None:
@@ -44,8 +44,12 @@ class Marks:
     def token_hex(self, size: int) -> str:
         return f"{next(self._next):0{2 * size}x}"
 
-    def now(self) -> str:
-        return f"2026-11-21T00:00:00.{next(self._next) % 1_000_000:06}+00:00"
+    def put(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In the place of the real ones, for a test."""
+        monkeypatch.setattr("storage.commit.secrets", self)
+        for module in ("storage.commit", "storage.tags", "storage.gc"):
+            monkeypatch.setattr(f"{module}.now", lambda: "2026-11-21T00:00:00.000000+00:00")
+        self.begin(0)
 
 
 MARKS = Marks()
@@ -53,10 +57,7 @@ MARKS = Marks()
 
 @pytest.fixture(autouse=True)
 def marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.commit.secrets", MARKS)
-    for module in ("storage.commit", "storage.tags"):
-        monkeypatch.setattr(f"{module}.now", MARKS.now)
-    MARKS.begin(0)
+    MARKS.put(monkeypatch)
 
 
 @dataclass
