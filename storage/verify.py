@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import CorruptStore, InvariantViolation, NewerStore
@@ -158,6 +156,9 @@ def _bytes_problem(disk: Disk, part: Part, *, deep: bool) -> str | None:
 
 def _shape_problem(disk: Disk, name: str, part: Part, *, deep: bool) -> str | None:
     """Wrong columns, wrong number of rows, or a column that does not decode."""
+    import pyarrow as pa  # here: every verb imports this file, and these take a tenth of a second
+    import pyarrow.parquet as pq
+
     source = disk.fs.source(disk.object_path(part.sha256))
     try:
         schema = pl.read_parquet_schema(source)
