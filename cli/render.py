@@ -226,6 +226,8 @@ def result_lines(evaluation: Sequence[Mapping[str, Any]]) -> list[str]:
             words += f" [{number(one['low'])}, {number(one['high'])}]"
         if one.get("before") is not None:
             words += f", before {number(one['before'])}"
+        if one.get("before_low") is not None:
+            words += f" [{number(one['before_low'])}, {number(one['before_high'])}]"
         if one.get("change_low") is not None:
             words += f", change {number(one['change'])} [{number(one['change_low'])}, {number(one['change_high'])}]"
         told.append(words)
@@ -242,6 +244,8 @@ def training_text(run: Training) -> str:
             words += f" [{number(metric.low)}, {number(metric.high)}]"
         if metric.before is not None:
             words += f", before {number(metric.before)}"
+            if metric.before_low is not None and metric.before_high is not None:
+                words += f" [{number(metric.before_low)}, {number(metric.before_high)}]"
         if metric.change is not None:
             words += f", change {number(metric.change)}"
             if metric.change_low is not None and metric.change_high is not None:

@@ -120,7 +120,8 @@ class TrainedOn(Strict):
 class Measured(Strict):
     """One metric on one slice, with a 95 % percentile-bootstrap interval over examples.
 
-    ``before`` is the untuned model on the same examples; ``change`` = value - before with its paired interval.
+    ``before`` is the untuned model on the same examples, with its own interval; ``change`` = value - before with the
+    paired one, which is narrower than the two would say.
     All are null where nothing could be measured, never 0.
     """
 
@@ -131,6 +132,8 @@ class Measured(Strict):
     low: float | None = None
     high: float | None = None
     before: float | None = None
+    before_low: float | None = None
+    before_high: float | None = None
     change: float | None = None
     change_low: float | None = None
     change_high: float | None = None

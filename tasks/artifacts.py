@@ -201,6 +201,7 @@ def evaluation_rows(store: Store, ref: str) -> list[dict[str, Any]]:
             "slice": _cell(one.slice),
             "examples": one.examples,
             "before": _rounded(one.before),
+            "interval before": _between(one.before_low, one.before_high),
             "after": _rounded(one.value),
             "interval": _between(one.low, one.high),
             "change": _rounded(one.change),

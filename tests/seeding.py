@@ -313,7 +313,7 @@ class Builder:
         scored = self.draft("evaluate", {"metrics": ["loss"]}, {"model": model, "target": target})
         measured = {
             "metric": self.text("heldout_loss"), "slice": "all", "examples": 6, "value": 1.5, "low": 1.4, "high": 1.6,
-            "before": 2.0, "change": -0.5, "change_low": -0.6, "change_high": -0.4,
+            "before": 2.0, "before_low": 1.9, "before_high": 2.2, "change": -0.5, "change_low": -0.6, "change_high": -0.4,
         }  # fmt: skip
         scored.summary = {"measured": [measured]}
         return model, self.store.commit(scored).ref

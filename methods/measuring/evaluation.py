@@ -237,9 +237,13 @@ def _measure(part: pl.DataFrame, metric: str, name: str, rng: np.random.Generato
     if not paired:
         return measured
     was = weighted(columns[1], weight)
+    before_low, before_high = interval(draws[:, 1])
     change_low, change_high = interval(draws[:, 0] - draws[:, 1])
     return measured.model_copy(
-        update={"before": was, "change": now - was, "change_low": change_low, "change_high": change_high}
+        update={
+            **{"before": was, "before_low": before_low, "before_high": before_high},
+            **{"change": now - was, "change_low": change_low, "change_high": change_high},
+        }
     )
 
 

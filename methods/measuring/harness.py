@@ -104,8 +104,11 @@ def _with_intervals(found: Measured, rows: pl.DataFrame, error: float | None, rn
         low, high = interval(draws[:, 0])
         found = found.model_copy(update={"low": low, "high": high})
         if paired:
+            before_low, before_high = interval(draws[:, 1])
             low, high = interval(draws[:, 0] - draws[:, 1])
-            found = found.model_copy(update={"change_low": low, "change_high": high})
+            found = found.model_copy(
+                update={"before_low": before_low, "before_high": before_high, "change_low": low, "change_high": high}
+            )
     elif error is not None:
         found = found.model_copy(update={"low": value - _Z * error, "high": value + _Z * error})
     return found

@@ -46,7 +46,7 @@ def metrics_of(summary: Mapping[str, Any]) -> tuple[Metric, ...]:
             name=str(item.get("metric", "")),
             slice=str(item.get("slice", "all")),
             examples=item.get("examples"),
-            **{key: figure(item.get(key)) for key in ("value", "low", "high", "before")},
+            **{key: figure(item.get(key)) for key in ("value", "low", "high", "before", "before_low", "before_high")},
             **{key: figure(item.get(key)) for key in ("change", "change_low", "change_high")},
         )
         for item in measured

@@ -323,6 +323,8 @@ class Metric(View):
     low: float | None = None
     high: float | None = None
     before: float | None = None
+    before_low: float | None = None
+    before_high: float | None = None
     change: float | None = None
     change_low: float | None = None
     change_high: float | None = None

@@ -203,6 +203,7 @@ def _training(page: VersionPage) -> str:
             run.model or "unknown",
             metric.name if metric.slice == "all" else f"{metric.name} ({metric.slice})",
             number(metric.before) if metric.before is not None else "",
+            f"{number(metric.before_low)} to {number(metric.before_high)}" if metric.before_low is not None else "",
             number(metric.value),
             f"{number(metric.low)} to {number(metric.high)}" if metric.low is not None else "",
         )
@@ -211,7 +212,13 @@ def _training(page: VersionPage) -> str:
     ]
     notes = dict.fromkeys(f"- {plain(note)}" for run in page.training for note in run.notes)
     return "\n\n".join(
-        filter(None, [table(("step", "model", "metric", "before", "after", "95 % interval"), rows), "\n".join(notes)])
+        filter(
+            None,
+            [
+                table(("step", "model", "metric", "before", "95 % interval", "after", "95 % interval"), rows),
+                "\n".join(notes),
+            ],
+        )
     )
 
 

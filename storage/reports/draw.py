@@ -223,6 +223,9 @@ def interval(metric: Metric, low: float, high: float, width: float = 240, height
     parts = [tag("line", class_="axis", x1=left, x2=width - right, y1=y, y2=y)]
     if metric.before is not None:
         says = f"before {number(metric.before)}"
+        if metric.before_low is not None and metric.before_high is not None:
+            ends = {"x1": x_of(metric.before_low), "x2": x_of(metric.before_high)}
+            parts.append(tag("line", class_="whisker before", **ends, y1=y, y2=y))
         parts.append(tag("circle", tag("title", says), class_="before", cx=x_of(metric.before), cy=y, r=4.5))
     if metric.low is not None and metric.high is not None:
         parts.append(tag("line", class_="whisker", x1=x_of(metric.low), x2=x_of(metric.high), y1=y, y2=y))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from schemas.lineage import DatasetRef
 from storage.questions.training import trainings
-from storage.questions.views import Metric
 from storage.questions.words import number
 from storage.reports.card import plain, table
 from storage.reports.report import write_whole
@@ -41,10 +40,10 @@ def evaluation_section(store: Store, model: DatasetRef) -> str:
             (
                 one.name if one.slice == "all" else f"{one.name} ({one.slice})",
                 one.examples if one.examples is not None else "",
-                number(one.before) if one.before is not None else "",
+                _figure(one.before, one.before_low, one.before_high),
                 number(one.value),
                 f"{number(one.low)} to {number(one.high)}" if one.low is not None else "",
-                _change(one),
+                _figure(one.change, one.change_low, one.change_high),
             )
             for one in run.metrics
             if one.value is not None
@@ -56,8 +55,8 @@ def evaluation_section(store: Store, model: DatasetRef) -> str:
     return "\n\n".join(["## Evaluation", *parts]) if parts else ""
 
 
-def _change(one: Metric) -> str:
-    if one.change is None:
+def _figure(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval, where it has one."""
+    if value is None:
         return ""
-    between = f" ({number(one.change_low)} to {number(one.change_high)})" if one.change_low is not None else ""
-    return f"{number(one.change)}{between}"
+    return number(value) + (f" ({number(low)} to {number(high)})" if low is not None else "")

@@ -184,7 +184,11 @@ def signed(value: float) -> str:
 
 def span(metric: Metric) -> tuple[float, float]:
     """A scale that holds a metric's figures with some air."""
-    known = [v for v in (metric.value, metric.low, metric.high, metric.before) if v is not None]
+    known = [
+        v
+        for v in (metric.value, metric.low, metric.high, metric.before, metric.before_low, metric.before_high)
+        if v is not None
+    ]
     low, high = min(known), max(known)
     air = (high - low) * 0.15 or abs(high) * 0.1 or 1.0
     return low - air, high + air

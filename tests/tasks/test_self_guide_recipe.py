@@ -78,7 +78,7 @@ def test_each_task_of_a_target_gets_a_line_of_its_own():
     assert [text.split(" [")[0] for text in told] == [
         "exact-match 0.6667", "exact-match (task=mood) 0.5", "exact-match (task=topic) 1",
     ]  # fmt: skip
-    assert told[2] == "exact-match (task=topic) 1 [1, 1], before 0, change 1 [1, 1]"
+    assert told[2] == "exact-match (task=topic) 1 [1, 1], before 0 [0, 0], change 1 [1, 1]"
     plain = evaluate(AnswersBy(lambda _: "x"), rows.with_columns(task=pl.lit(None, pl.String)), rng=np.random.default_rng(0),
                      metrics=("exact-match",), slices=("task",))  # fmt: skip
     assert [line.slice for line in plain.report.measured] == ["all"], "rows that name no task make no slice of none"

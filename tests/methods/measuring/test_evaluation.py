@@ -134,6 +134,7 @@ def test_the_change_from_the_untuned_model_is_paired():
     assert one.before == pytest.approx(4.0)
     assert one.change == pytest.approx(-0.5)
     assert (one.change_low, one.change_high) == pytest.approx((-0.5, -0.5))
+    assert (one.before_low, one.before_high) == pytest.approx((one.low + 0.5, one.high + 0.5)), "the same rows drawn"
     assert one.high - one.low > 1
 
 

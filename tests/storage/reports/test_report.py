@@ -81,6 +81,10 @@ def test_training_figures_keep_their_intervals(world: Seeded) -> None:
     assert [entry["loss"] for entry in tuned.history] == pytest.approx([2.6, 2.2, 1.8, 1.4])
     (loss,) = scored.metrics
     assert (loss.before, loss.value, loss.low, loss.high, loss.change) == (2.0, 1.5, 1.4, 1.6, -0.5)
+    assert (loss.before_low, loss.before_high) == (1.9, 2.2)
+    told = html(report_of(world.store, "support-bot"))
+    assert "1.9 to 2.2" in told, "below the figure before"
+    assert 'class="whisker before"' in told, "and drawn"
     assert scored.model == f"sprout after {world.strict['finetune']}"
 
 
