@@ -151,6 +151,17 @@ def pieces_of(batches: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFra
         yield from batch.iter_slices(rows)
 
 
+def rows_at(batches: Batches, places: np.ndarray) -> pl.DataFrame:
+    """The rows at these places (int64) of a pool, in the order of the places; one pass, of which no more is kept."""
+    order = np.argsort(places, kind="stable")
+    ascending, before, found = places[order], 0, list[pl.DataFrame]()
+    for batch in batches():
+        here = slice(*np.searchsorted(ascending, [before, before + batch.height]))
+        found.append(batch[ascending[here] - before])
+        before += batch.height
+    return pl.concat(found)[np.argsort(order)]
+
+
 def in_slices(pool: pl.DataFrame) -> Batches:
     """A pool in memory, batch by batch."""
     return lambda: pool.iter_slices(_ROWS)

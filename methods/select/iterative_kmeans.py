@@ -1,5 +1,6 @@
 """Draw from clusters in rounds, more from those of which the proxy still writes worse than the given answers."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,12 +13,13 @@ from methods.conversation import as_turns, teaches
 from methods.keyed import keyed_uniform
 from methods.mixtures.rounding import largest_remainder
 from methods.points.kmeans import kmeans
-from methods.points.vectors import On, embedded
+from methods.points.vectors import On, embedded_in_batches
 from methods.select._budget import SetBudget, by_id, chosen, clusters_told, shared_out
+from methods.streamed import Batches, EmbeddedCut, rows_at
 from schemas.method import Using
 
 
-class IterativeKmeans(SetBudget):
+class IterativeKmeans(EmbeddedCut, SetBudget):
     """k-means, then ``rounds`` of: draw, fine-tune a proxy on all drawn so far, let it answer, give needy clusters more.
 
     What a drawn example still teaches is how much likelier the proxy finds its own answer than the given one (mean
@@ -43,23 +45,20 @@ class IterativeKmeans(SetBudget):
     )
     max_new_tokens: int = Field(64, ge=1, description="longest answer of the proxy")
 
-    def reads(self) -> tuple[str, ...]:
-        """The conversation."""
-        return ("messages",)
-
-    def cut(self, pool: pl.DataFrame, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator) -> pl.DataFrame:
-        """See `SelectMethod`; takes one number from ``rng``."""
+    def cut_rows(
+        self, rows: pl.DataFrame, texts: Batches, ranking: pl.DataFrame, *, using: Using, rng: np.random.Generator
+    ) -> pl.DataFrame:
+        """See `EmbeddedCut`; takes one number from ``rng``. Conversations are in memory of what was drawn."""
         seed = int(rng.integers(2**31))
-        order = by_id(pool)
-        ordered = pool[order]
-        rows = embedded(ordered, self.on, using)
-        count = self.clusters or max(1, round((len(rows) / 2) ** 0.5))
-        label = kmeans(rows, count, np.random.default_rng(seed)).label
-        talks = [as_turns(messages) for messages in ordered["messages"].to_list()]
-        purse = self.purse(ordered)
-        key = keyed_uniform(ordered["id"], seed)
+        order = by_id(rows)
+        vectors = embedded_in_batches(texts, order, self.on, using)
+        count = self.clusters or max(1, round((len(vectors) / 2) ** 0.5))
+        label = kmeans(vectors, count, np.random.default_rng(seed)).label
+        purse = self.purse(rows).ordered(order)
+        key = keyed_uniform(rows["id"][order], seed)
+        talks = dict[int, list[Turn]]()
         weights = np.ones(int(label.max()) + 1 if len(label) else 1)
-        when = np.full(pool.height, np.nan)
+        when = np.full(rows.height, np.nan)
         for number in range(self.rounds):
             using.progress(number, self.rounds, "rounds")
             spent = float(purse.cost[~np.isnan(when)].sum())
@@ -75,13 +74,16 @@ class IterativeKmeans(SetBudget):
             for members, budget in zip(left, budgets, strict=True):
                 when[members[:budget]] = number
             if number + 1 < self.rounds:
+                new = np.flatnonzero(when == number)
+                said = rows_at(texts, order[new])["messages"].to_list() if len(new) else []
+                talks.update(zip(new.tolist(), map(as_turns, said), strict=True))
                 weights = reweighted(weights, self._feedback(talks, label, when, len(weights), using), self.floor)
-        score = np.full(pool.height, np.nan)
+        score = np.full(rows.height, np.nan)
         score[order] = -when
-        return chosen(pool, order[np.flatnonzero(~np.isnan(when))], score, clusters_told(label, order))
+        return chosen(rows, order[np.flatnonzero(~np.isnan(when))], score, clusters_told(label, order))
 
     def _feedback(
-        self, talks: list[list[Turn]], label: np.ndarray, when: np.ndarray, clusters: int, using: Using
+        self, talks: Mapping[int, list[Turn]], label: np.ndarray, when: np.ndarray, clusters: int, using: Using
     ) -> np.ndarray:
         """Mean advantage of the proxy's own answers over the given ones, per cluster; NaN where none was measured."""
         drawn = [int(i) for i in np.flatnonzero(~np.isnan(when)) if teaches(talks[int(i)])]

@@ -21,6 +21,7 @@ ALSO: dict[str, list[dict[str, Any]]] = {
     "select/quota": [{"budget_tokens": 90}, {"quotas": {"a": 20, "b": 40}, "quota_unit": "tokens"}, {"quotas": {"a": 2}}],
     "select/k-center": [{"budget_tokens": 90}],
     "select/deita": [{"budget_tokens": 90}],
+    "select/iterative-kmeans": [{"budget_tokens": 90, "rounds": 2}],
     "select/kmq": [{"budget_tokens": 90, "weights": "rank"}],
 }  # fmt: skip
 
@@ -100,7 +101,7 @@ def test_rankings_and_cuts_by_vectors_read_texts_in_batches():
     of_vectors = {name for name, kind in METHODS.items() if issubclass(kind, EmbeddedRank | EmbeddedCut)}
     assert of_vectors == {
         "rank/got-d", "rank/knn-shapley", "rank/rds-plus", "rank/tsds", "select/deita", "select/facility-location",
-        "select/k-center", "select/kmq",
+        "select/iterative-kmeans", "select/k-center", "select/kmq",
     }  # fmt: skip
 
 
