@@ -24,6 +24,14 @@ FailureClass = Literal[
 ]
 
 
+#: What an engine meets while it works: requests sent, those that failed by class, replies that were none, those asked for
+#: again in mended form; waits with their seconds (as the server asked, of our own choice, for a limit per minute); a second
+#: endpoint asked, the first one left alone for a while; a managed server that died, stood still, was restarted.
+Met = Literal[
+    FailureClass, "request", "repair", "retry-after", "backoff", "limit", "fallback", "breaker", "crash", "stall", "restart"
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Turn:
     """One message of a conversation."""
@@ -151,6 +159,14 @@ class Meter(Protocol):
 
     def draining(self) -> bool:
         """Whether a stop was asked for: what failed is not sent again."""
+        ...
+
+
+class Troubles(Protocol):
+    """Counts what an engine meets while it works; a meter may have one: ``troubles``. Any thread may call it."""
+
+    def met(self, what: Met, times: int = 1, *, seconds: float = 0.0, model: str = "") -> None:
+        """So often, for so many seconds in all; ``model`` only where it is not the engine's own (a second endpoint)."""
         ...
 
 

@@ -16,7 +16,7 @@ cache = typer.Typer(
 
 @cache.command("stats")
 def cache_stats(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Calls, answers, failures by class, tokens and cost, in all and per model."""
+    """Calls, answers, failures by class, tokens and cost, in all and per model; and what the calls met on the way."""
     opened = _opened(store)
     figures = opened.stats()
     opened.close()
@@ -25,11 +25,14 @@ def cache_stats(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False)
         return
     from cli.collecting import size
     from cli.plain import table
+    from cli.run_text import met_by_model
 
     rows = [_row(safe(name), told) for name, told in figures["models"].items()]
     if len(rows) > 1:
         rows.append(_row("in all", figures))
     out(table(("model", "calls", "answers", "failures", "prompt tokens", "reply tokens", "cost"), rows, (1, 2, 4, 5)))
+    if met := met_by_model(figures["met"]):
+        out(f"\nmet on the way, all runs together:\n{met}")
     out(f"\n{opened.path}: {size(figures['size_bytes'])}")
 
 

@@ -79,16 +79,20 @@ def call_cache(bench: Bench) -> CallCache:
         return _caches[path]
 
 
-def using(bench: Bench, method: Method, stage: str, progress: Progress) -> tuple[Using, list[CachedLLM]]:
-    """The engines this method named, cached and within budget; the second value holds the calls it will have made."""
+def using(
+    bench: Bench, method: Method, stage: str, progress: Progress, step: str = ""
+) -> tuple[Using, list[CachedLLM]]:
+    """The engines this method named, cached and within budget; the second value holds the calls it will have made.
+
+    What they meet is counted for ``step``, the ref that is being made.
+    """
     made: list[CachedLLM] = []
     by_config: dict[str, CachedLLM] = {}
 
     def cached(engine: LLM) -> CachedLLM:
-        budget = call_cache(bench).budget(bench.account or bench.run_id, stage, **bench.budget.model_dump())
-        made.append(
-            CachedLLM(engine, call_cache(bench), budget=budget, on_progress=getattr(progress, "calls", progress))
-        )
+        cache, told = call_cache(bench), getattr(progress, "calls", progress)
+        budget = cache.budget(bench.account or bench.run_id, stage, **bench.budget.model_dump())
+        made.append(CachedLLM(engine, cache, budget=budget, on_progress=told, run=bench.run_id, step=step))
         return made[-1]
 
     def model(need: str) -> LLM | None:

@@ -11,8 +11,20 @@ from typing import Any
 import numpy as np
 
 from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnyTune
-from backends.protocols import LLM, Meter, Reply, Request, Sandbox, ScoreRequest, TokenLogprobs, Tuning, Turn
+from backends.protocols import (
+    LLM,
+    Meter,
+    Reply,
+    Request,
+    Sandbox,
+    ScoreRequest,
+    TokenLogprobs,
+    Troubles,
+    Tuning,
+    Turn,
+)
 from schemas.identity import canonical_json, fingerprint
+from storage.calls.cached_llm import takes
 
 _lock = threading.RLock()
 _engines: dict[str, Any] = {}
@@ -47,9 +59,12 @@ class LazyLLM:
         engine: Any = self._engine()
         return engine.generate(requests, meter=meter) if meter else engine.generate(requests)
 
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-        """Open, then score."""
-        return self._engine().logprobs(requests)
+    def logprobs(self, requests: Sequence[ScoreRequest], *, troubles: Troubles | None = None) -> list[TokenLogprobs]:
+        """Open, then score; an engine that talks to a server counts what it meets."""
+        engine: Any = self._engine()
+        if troubles is not None and takes(engine.logprobs, "troubles"):
+            return engine.logprobs(requests, troubles=troubles)
+        return engine.logprobs(requests)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Open, then count."""

@@ -41,7 +41,7 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
         measured = rows.unique("id", keep="first", maintain_order=True).head(how.max_examples)
         tools, asked = work.using, []
         if judging:
-            tools, asked = using(bench, how.pairwise, "evaluate", work.using.progress)
+            tools, asked = using(bench, how.pairwise, "evaluate", work.using.progress, str(work.step.output))
             if isinstance(work.using.progress, StepProgress):
                 work.using.progress.models = asked
         result = evaluate(

@@ -116,7 +116,7 @@ def _run(
     llms: list[CachedLLM] = []
     tools = Using(progress=progress)
     if isinstance(method, Method):
-        tools, llms = using(bench, method, stage, progress)
+        tools, llms = using(bench, method, stage, progress, str(step.output))
         progress.models = llms
     draft = store.draft(step)
     work = Work(bench, store, step, draft, tools, bench.rng(step.method), dict(step.inputs))

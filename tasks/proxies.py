@@ -39,7 +39,7 @@ def proxy_run(number: int, step: Step, method: AnyMix, bench: Bench) -> str:
     """Measure one entry of the step's queue, unless it is in the store; its words. Refs and configs cross to a worker."""
     job = queue_of(step, method, bench)[number]
     store = open_store(bench)
-    tools, _ = using(bench, method, step.stage, silent)
+    tools, _ = using(bench, method, step.stage, silent, str(step.output))
     with _at_once:
         return told(job, job.make(replace(tools, once=stopping(tools.once, store))))
 

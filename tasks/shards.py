@@ -34,7 +34,7 @@ def judge_shard(number: int, step: Step, method: AnyFilter | AnyDedup, bench: Be
     store = open_store(bench)
     pool = dict(step.inputs)["pool"]
     places = store.positions(pool)[number * bench.shard_rows : (number + 1) * bench.shard_rows]
-    tools, llms = using(bench, method, step.stage, silent)
+    tools, llms = using(bench, method, step.stage, silent, str(step.output))
     examples = store.take(pool, places, columns_for(method))
     said = method.judge(examples, using=tools, rng=bench.rng(step.method))
     verdicts = conform(said, VERDICTS, f"{step.stage} shard {number}")

@@ -34,8 +34,8 @@ class Breaker:
         """An answer came: closed."""
         self._row, self._opened, self._trying, self._rest = 0, None, False, self._first_rest
 
-    def failed(self, *, at_once: bool = False) -> None:
-        """An exchange failed; ``at_once``: the endpoint is known to be of no use."""
+    def failed(self, *, at_once: bool = False) -> bool:
+        """An exchange failed; ``at_once``: the endpoint is known to be of no use. Whether it opened by that."""
         self._row += 1
         if self._opened is not None:
             if self._trying:  # still ill: rest longer
@@ -43,6 +43,8 @@ class Breaker:
                 self._rest = min(_LONGEST_REST, 2 * self._rest)
         elif at_once or self._row >= self._allowed:
             self._opened = self._clock()
+            return True
+        return False
 
     def tried(self) -> None:
         """A call that was let through has ended, whatever came of it: another may try when it is time."""

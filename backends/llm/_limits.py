@@ -46,10 +46,11 @@ class Limits:
         first = self._requests.take(1.0, now) if self._requests else 0.0
         return max(first, self._tokens.take(tokens, now) if self._tokens else 0.0)
 
-    async def wait(self, tokens: int) -> None:
+    async def wait(self, tokens: int) -> float:
         """``delay``, waited for."""
         if (seconds := self.delay(tokens)) > 0:
             await asyncio.sleep(seconds)
+        return seconds
 
     def settle(self, worst: int, used: int) -> None:
         """The request took ``used`` tokens, not ``worst``."""

@@ -21,7 +21,7 @@ from backends.llm._openai_row import Row
 from backends.llm._openai_run import Run
 from backends.llm._openai_wire import Outcome, failed
 from backends.llm._pacing import backoff_seconds
-from backends.protocols import Meter, Pledges, Reply, Request
+from backends.protocols import FailureClass, Meter, Pledges, Reply, Request
 from schemas.errors import BackendError, EngineDown
 
 _PREFIX = "openai-batch/"
@@ -70,9 +70,13 @@ class Batches:
         left = await self._sendable(run)
         for path in ("/chat/completions", "/completions"):
             part = [i for i in left if (requests[i].prompt is None) == (path == "/chat/completions")]
-            for _ in range(_ROUNDS):
+            for left_rounds in reversed(range(_ROUNDS)):
                 if part and not run.over:
+                    mended = {i: self._rows[i].mendings for i in part}
                     part = await self._round(run, part, path)
+                    for i in part if left_rounds and not run.over else ():
+                        if self._rows[i].mendings > mended[i]:
+                            run.met("repair")
             for i in part:
                 await self._finish(run, i)
         return [reply for reply in run.replies if reply is not None]
@@ -117,6 +121,7 @@ class Batches:
             if run.over:
                 await self._refuse(run, i)
             else:
+                self._count(run, "timeout")
                 self._rows[i].take(failed("timeout", "the batch ended without an answer"), 1)
                 again.append(i)
         return sorted(again)
@@ -140,7 +145,9 @@ class Batches:
             if outcome.kind == "fatal":
                 await self._client.end(run, outcome)
                 raise run.fatal or BackendError("the batch endpoint failed")
-            if self._rows[i].take(outcome, 1) or outcome.kind == "passing":
+            mends = self._rows[i].take(outcome, 1)
+            self._count(run, self._rows[i].reply.failure)
+            if mends or outcome.kind == "passing":
                 again.append(i)
             else:
                 await self._finish(run, i)
@@ -268,11 +275,14 @@ class Batches:
                     f"{self._client.endpoint}: {path.split('?')[0]} failed ({said}){hint}; run again, batches are kept"
                 )
             tries += 1
+            self._count(run, outcome.reply.failure)
             if run.over:
                 raise EngineDown(
                     f"{self._client.endpoint}: stopped while it did not answer; run again, batches are kept"
                 )
-            await asyncio.sleep(backoff_seconds(tries, 30.0, self._chance))
+            pause = backoff_seconds(tries, 30.0, self._chance)
+            await asyncio.sleep(pause)
+            run.met("backoff", seconds=pause)
             if once is not None and (made := await once()):
                 return {"id": made}
 
@@ -325,6 +335,13 @@ class Batches:
     async def _refuse(self, run: Run, i: int) -> None:
         self._rows[i].take(Outcome("terminal", Reply(failure="over-budget", finish_reason="error")), 0)
         await self._finish(run, i)
+
+    @staticmethod
+    def _count(run: Run, failure: FailureClass | None) -> None:
+        """One request of a batch, or an exchange about batches that failed."""
+        run.met("request")
+        if failure is not None:
+            run.met(failure)
 
     async def _finish(self, run: Run, i: int) -> None:
         self._done += 1

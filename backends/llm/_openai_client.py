@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +16,9 @@ from backends.llm._limits import Limits
 from backends.llm._openai_http import Http, Read
 from backends.llm._openai_row import Row
 from backends.llm._openai_run import Run
+from backends.llm._openai_settings import Settings
 from backends.llm._openai_wire import (
     Outcome,
-    Price,
-    Structured,
     body_of,
     estimated_tokens,
     failed,
@@ -39,34 +38,6 @@ _FIRST_TRIES = 4
 _FIRST_REFUSALS = 20
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the client needs to know; times in seconds, sizes in bytes."""
-
-    base_url: str
-    model: str
-    key: str | None = field(default=None, repr=False)
-    key_name: str | None = None
-    timeout_seconds: float = 120.0
-    deadline_seconds: float = 900.0
-    outage_seconds: float = 120.0
-    max_attempts: int = 8
-    repairs: int = 1
-    concurrency: int = 32
-    max_reply_bytes: int = 10_000_000
-    max_prompt_tokens: int = 100_000
-    accept_cut_off: bool = True
-    neutralize: bool = True
-    structured: Structured = "json_schema"
-    price: Price = None
-    extra_body: dict[str, Any] = field(default_factory=dict)
-    max_tokens_name: str = "max_tokens"
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    breaker_failures: int = 8
-    breaker_rest_seconds: float = 30.0
-
-
 class Client:
     """Lives on one event loop. ``generate`` may run several times at once: the pace is that of the endpoint.
 
@@ -76,6 +47,11 @@ class Client:
     def __init__(self, settings: Settings, second: "Client | None" = None) -> None:
         self.settings = settings
         self.second = second
+        self.called = ""  # in counts: empty is the engine's own name
+        if second is not None:
+            second.called = second.settings.model
+            if second.called == settings.model:
+                second.called += f"@{urlsplit(second.settings.base_url).hostname}"
         self.patient = False  # a server that refuses connections is being mended
         self.broken: EngineDown | None = None  # it cannot be mended
         self.http = Http(settings.base_url, settings.key, settings.timeout_seconds, settings.max_reply_bytes)
@@ -150,7 +126,7 @@ class Client:
             if self.second is not None and self.breaker.is_open and not trial:
                 self._leave_unused()
                 return failed("connection", f"{self.endpoint} is out of order"), sent
-            outcome = await self._send(path, content, read)
+            outcome = await self._send(path, content, read, run)
             self._limits.settle(worst_tokens, outcome.reply.prompt_tokens + outcome.reply.completion_tokens)
             self.repeats.requests += sent == 0
             sent += 1
@@ -163,10 +139,10 @@ class Client:
             if self.broken is not None or self._is_gone(sent, outcome, began):
                 if self.second is None:
                     run.end(self.broken or EngineDown(self._gone(outcome)))
-                self.breaker.failed(at_once=True)
+                self._failed(run, at_once=True)
             free = outcome.reply.failure == "rate-limited"
             if not free or self.breaker.is_open:
-                self.breaker.failed()
+                self._failed(run)
             if self.second is not None and self.breaker.is_open:
                 return outcome, sent
             waited = time.monotonic() - began
@@ -180,7 +156,8 @@ class Client:
                 return outcome, sent
             asked = retry_after_seconds(outcome.retry_after)
             delay = max(asked or 0.0, backoff_seconds(sent - 1, self.pace.wait_cap_seconds, self._chance))
-            await self._sleep(min(delay, max(0.0, self.settings.deadline_seconds - waited)), run)
+            slept = await self._sleep(min(delay, max(0.0, self.settings.deadline_seconds - waited)), run)
+            run.met("backoff" if delay != asked else "retry-after", seconds=slept, model=self.called)
 
     def answered(self, request: Request) -> None:
         """One of this kind got a reply: what is refused from now on is so for its own sake."""
@@ -266,6 +243,10 @@ class Client:
             if outcome.kind == "reply":
                 self.answered(row.request)
             again = row.take(outcome, sent) and not run.over and self.repeats.take()
+            if outcome.kind == "reply" and row.reply.failure is not None:
+                run.met(row.reply.failure, model=outcome.elsewhere)
+            if again:
+                run.met("repair", model=outcome.elsewhere)
         if refused and _kind(row.request) not in self._kinds:
             self._doubt(run, i, row)
             return
@@ -311,14 +292,16 @@ class Client:
                 self.breaker.tried()
                 return outcome, sent
             if outcome.kind == "fatal":
-                self.breaker.failed(at_once=True)
+                self._failed(run, at_once=True)
             self.breaker.tried()
         assert self.second is not None
+        run.met("fallback", model=self.second.called)
         outcome, there = await self.second._ask_for(request, run, None if sent else i)
         name = outcome.reply.model or self.second.settings.model
         if name == self.settings.model:
             name = f"{name}@{urlsplit(self.second.settings.base_url).hostname}"
-        return replace(outcome, reply=replace(outcome.reply, model=name)), sent + there
+        reply = replace(outcome.reply, model=name)
+        return replace(outcome, reply=reply, elsewhere=self.second.called), sent + there
 
     async def _ask_for(self, request: Request, run: Run, i: int | None, trial: bool = False) -> tuple[Outcome, int]:
         path, body = self.body(request)
@@ -327,8 +310,8 @@ class Client:
 
     async def _enter(self, run: Run, i: int | None, worst_tokens: int) -> bool:
         """Wait for a place, and for request ``i`` for the budget; False when nothing more may be sent."""
-        if self._limits.bind:
-            await self._limits.wait(worst_tokens)
+        if self._limits.bind and (seconds := await self._limits.wait(worst_tokens)):
+            run.met("limit", seconds=seconds, model=self.called)
         while True:
             await self.pace.enter()
             if run.fatal is not None or (i is not None and run.refused):
@@ -349,16 +332,24 @@ class Client:
         self.pace.in_flight -= 1
         self.pace.wake()
 
-    async def _send(self, path: str, content: bytes, read: Read) -> Outcome:
-        """One HTTP exchange and its meaning; the place is given back."""
+    async def _send(self, path: str, content: bytes, read: Read, run: Run) -> Outcome:
+        """One HTTP exchange and its meaning, counted; the place is given back."""
         began = time.monotonic()
         overloaded = True
+        run.met("request", model=self.called)
         try:
             outcome = await self.http.exchange(path, content, read)
             overloaded = outcome.overloaded
+            if outcome.reply.failure is not None:
+                run.met(outcome.reply.failure, model=self.called)
             return outcome
         finally:
             self.pace.leave(overloaded=overloaded, seconds=time.monotonic() - began)
+
+    def _failed(self, run: Run, *, at_once: bool = False) -> None:
+        """Tell the breaker; that it opened counts where calls can go elsewhere."""
+        if self.breaker.failed(at_once=at_once) and self.second is not None:
+            run.met("breaker", model=self.called)
 
     def _is_gone(self, sent: int, outcome: Outcome, began: float) -> bool:
         """Whether the endpoint, not the row, is the trouble: never reached at all, or silent for too long."""
@@ -379,13 +370,14 @@ class Client:
             help = "start it, or correct `base_url`, and run again"
         return f"{self.endpoint} does not answer ({outcome.reply.failure}: {said}); {help}"
 
-    async def _sleep(self, seconds: float, run: Run) -> None:
-        """Sleep, but not through a stop, nor through a turn to the second endpoint."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not run.over:
+    async def _sleep(self, seconds: float, run: Run) -> float:
+        """Sleep, but not through a stop, nor through a turn to the second endpoint; for how long."""
+        began = time.monotonic()
+        while (left := began + seconds - time.monotonic()) > 0 and not run.over:
             if self.second is not None and self.breaker.is_open:
-                return
+                break
             await asyncio.sleep(min(left, 0.5))
+        return time.monotonic() - began
 
 
 def _kind(request: Request) -> str:

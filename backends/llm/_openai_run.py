@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from backends.llm._openai_row import Row
-from backends.protocols import Meter, Reply, Request
+from backends.protocols import Met, Meter, Reply, Request, Troubles
 from schemas.errors import EngineDown
 
 
 class Run:
     """One ``generate``: its replies, who is alive, and why it ends early."""
 
-    def __init__(self, requests: Sequence[Request], meter: Meter | None) -> None:
+    def __init__(self, requests: Sequence[Request], meter: Meter | None, troubles: Troubles | None = None) -> None:
         self.requests = requests
+        self._troubles: Troubles | None = troubles or getattr(meter, "troubles", None)
         self.replies: list[Reply | None] = [None] * len(requests)
         self.fatal: EngineDown | None = None
         self.refused = False
@@ -31,6 +32,11 @@ class Run:
     def alone(self) -> bool:
         """Whether at most one request is alive, so that nobody else's answer can show the endpoint to be sound."""
         return len(self._alive) <= 1
+
+    def met(self, what: Met, *, seconds: float = 0.0, model: str = "") -> None:
+        """Count what happened on the way."""
+        if self._troubles is not None:
+            self._troubles.met(what, seconds=seconds, model=model)
 
     def admit(self, i: int) -> bool:
         """Ask the meter for request ``i``."""

@@ -7,7 +7,7 @@ from typing import Any
 from backends.llm._openai_client import Client
 from backends.llm._openai_run import Run
 from backends.llm._openai_wire import json_object, neutralized
-from backends.protocols import ScoreRequest, TokenLogprobs, Turn
+from backends.protocols import ScoreRequest, TokenLogprobs, Troubles, Turn
 from schemas.errors import CannotScore
 
 #: Scorings begun at once; the client's own pace decides how many are in flight.
@@ -16,9 +16,11 @@ _AT_ONCE = 256
 _CERTAIN = 3
 
 
-async def score(client: Client, config: Any, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
+async def score(
+    client: Client, config: Any, requests: Sequence[ScoreRequest], troubles: Troubles | None = None
+) -> list[TokenLogprobs]:
     """One scoring per request, in order. Raises ``CannotScore`` where the server shows that it cannot do it at all."""
-    scorer = _VLLM(client, config) if config.scoring == "vllm" else _Echo(client, config)
+    scorer = (_VLLM if config.scoring == "vllm" else _Echo)(client, config, troubles)
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(request: ScoreRequest) -> TokenLogprobs:
@@ -37,9 +39,9 @@ async def score(client: Client, config: Any, requests: Sequence[ScoreRequest]) -
 
 
 class _Asker:
-    def __init__(self, client: Client, config: Any) -> None:
+    def __init__(self, client: Client, config: Any, troubles: Troubles | None = None) -> None:
         self.client, self.config = client, config
-        self.run = Run((), None)
+        self.run = Run((), None, troubles)
         self.blank = self.refused = 0  # answers without log-probabilities, and refusals
         self.said = ""
 
@@ -67,6 +69,7 @@ class _Asker:
         """The server answered, but without what was asked for."""
         self.blank += 1
         self.said = "its answer holds no log-probabilities of the prompt"
+        self.run.met("undecodable")
         return TokenLogprobs(failure="undecodable")
 
     def clean(self, text: str) -> str:

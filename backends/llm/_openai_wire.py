@@ -34,7 +34,7 @@ class Outcome:
 
     ``kind``: a reply; a failure that passes (ask again later); one of this row alone that nothing heals; or one that
     ends the run. ``billed`` says whether the server has probably counted tokens, ``page`` whether an HTML page came.
-    ``status`` is that of HTTP, 0 where there was none.
+    ``status`` is that of HTTP, 0 where there was none; ``elsewhere`` the model of a second endpoint that was asked.
     """
 
     kind: Kind
@@ -45,6 +45,7 @@ class Outcome:
     body: dict[str, Any] | None = None
     page: bool = False
     status: int = 0
+    elsewhere: str = ""
 
 
 def neutralized(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from backends.llm._accept import repaired
-from backends.protocols import Meter, Reply, Request
+from backends.protocols import Meter, Reply, Request, Troubles
 
 
 class Rounds:
@@ -15,9 +15,11 @@ class Rounds:
         self._requests, self._meter, self._repairs = requests, meter, repairs
         self._replies: list[Reply | None] = [None] * len(requests)
         self._so_far = [Reply(attempts=0)] * len(requests)
+        self._troubles: Troubles | None = getattr(meter, "troubles", None)
 
     def answer(self, i: int, reply: Reply) -> None:
         """Take the reply to request ``i``: it is final, or the request stays open in a mended form."""
+        self._count(reply)
         before = self._so_far[i]
         reply = self._so_far[i] = replace(
             reply,
@@ -28,12 +30,21 @@ class Rounds:
         if reply.attempts <= self._repairs:
             mended = repaired(self._requests[i], reply, reply.attempts - 1)
             if mended is not None:
+                if self._troubles is not None:
+                    self._troubles.met("repair")
                 self.open[i] = mended
                 return
         del self.open[i]
         self._replies[i] = reply
         if self._meter is not None:
             self._meter.deliver(i, reply)
+
+    def _count(self, reply: Reply) -> None:
+        """What an engine without a server can meet: replies that are none."""
+        if self._troubles is not None and reply.failure != "over-budget":
+            self._troubles.met("request")
+            if reply.failure is not None:
+                self._troubles.met(reply.failure)
 
     def replies(self) -> list[Reply]:
         """One per request, in order; only when nothing is open any more."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from backends.base import BackendConfig, speed
 from backends.llm._openai_wire import Structured, estimated_tokens
 from backends.llm._prices import ModelPrice, price_of_model
-from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs, Turn
+from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs, Troubles, Turn
 from schemas.errors import CannotScore, EngineDown, UsageError
 
 T = TypeVar("T")
@@ -179,7 +179,8 @@ class OpenAIEngine:
     def __init__(
         self, config: OpenAI, *, key: SecretStr | None = None, identity: Mapping[str, Any] | None = None
     ) -> None:
-        from backends.llm._openai_client import Client, Settings
+        from backends.llm._openai_client import Client
+        from backends.llm._openai_settings import Settings
 
         self.config = config
         self.price = config.price
@@ -235,7 +236,7 @@ class OpenAIEngine:
             return self._loop.run(batches.generate(requests, meter))
         return self._loop.run(self._client.generate(requests, meter))
 
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
+    def logprobs(self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None) -> list[TokenLogprobs]:
         """Teacher-forced scores; ``CannotScore`` unless ``scoring`` says how this server does it."""
         if self.config.scoring == "none":
             raise CannotScore(
@@ -244,7 +245,7 @@ class OpenAIEngine:
             )
         from backends.llm._openai_scoring import score
 
-        return self._loop.run(score(self._client, self.config, requests)) if requests else []
+        return self._loop.run(score(self._client, self.config, requests, troubles)) if requests else []
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """An estimate: a quarter of the bytes."""

@@ -4,7 +4,8 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from backends.base import BackendConfig, speed
 from backends.llm.openai import OpenAI as OpenAIConfig
 from backends.llm.openai import OpenAIEngine
-from backends.protocols import LLM, Meter, Reply, Request, ScoreRequest, TokenLogprobs
+from backends.protocols import LLM, Met, Meter, Reply, Request, ScoreRequest, TokenLogprobs, Troubles
 from backends.weights import ModelPlace, resolve
 from schemas.errors import EngineDown, ProvenderError
 from schemas.identity import fingerprint
@@ -138,13 +139,13 @@ class ManagedVLLM:
 
     def generate(self, requests: Sequence[Request], meter: Meter | None = None) -> list[Reply]:
         """Replies in order; a crash or stall of the server on the way costs time, not answers."""
-        with self._nurse:
+        with self._nurse.during(getattr(meter, "troubles", None)):
             return self._remote.generate(requests, meter)
 
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
+    def logprobs(self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None) -> list[TokenLogprobs]:
         """Teacher-forced scores by ``prompt_logprobs``."""
-        with self._nurse:
-            return self._remote.logprobs(requests)
+        with self._nurse.during(troubles):
+            return self._remote.logprobs(requests, troubles)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """An estimate: a quarter of the bytes."""
@@ -161,23 +162,26 @@ class _Nurse:
     def __init__(self, config: VLLM, launch: "Launch", port: int, remote: OpenAIEngine) -> None:
         self.restarts = 0
         self._config, self._launch, self._port, self._remote = config, launch, port, remote
-        self._calls = 0
+        self._going: list[Troubles | None] = []  # lists of calls, each with what counts its troubles
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="provender-vllm-nurse", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def during(self, troubles: Troubles | None) -> Generator[None]:
+        """Watch while a list of calls is going on. What happens to the server counts once, for the oldest of them."""
         with self._lock:
-            self._calls += 1
+            self._going.append(troubles)
         self._wake.set()
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._calls -= 1
-            if self._calls == 0:
-                self._wake.clear()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._going.remove(troubles)
+                if not self._going:
+                    self._wake.clear()
 
     def end(self) -> None:
         """Stop watching."""
@@ -199,7 +203,9 @@ class _Nurse:
             figures = metrics(self._port)
             if figures is not None and (figures[1] != tokens or figures[0] == 0):
                 tokens, moved = figures[1], time.monotonic()
-            if self._dead() or time.monotonic() - moved > self._config.stall_seconds:
+            dead = self._dead()
+            if dead or time.monotonic() - moved > self._config.stall_seconds:
+                self._met("crash" if dead else "stall")
                 if not self._mend():
                     return
                 tokens, moved = -1, time.monotonic()
@@ -216,12 +222,15 @@ class _Nurse:
         problem = "it answers no more"
         while self.restarts < self._config.max_restarts and not self._ended.is_set():
             self.restarts += 1
+            began = time.monotonic()
             try:
                 restart(self._launch)
             except ProvenderError as error:
                 problem = str(error)
             else:
                 return True
+            finally:
+                self._met("restart", time.monotonic() - began)
         self._remote.give_up(
             EngineDown(
                 f"engine {self._launch.name} crashed or stalled {self.restarts + 1} times and is given up; run again when "
@@ -229,6 +238,12 @@ class _Nurse:
             )
         )
         return False
+
+    def _met(self, what: Met, seconds: float = 0.0) -> None:
+        with self._lock:
+            counted = next((one for one in self._going if one is not None), None)
+        if counted is not None:
+            counted.met(what, seconds=seconds)
 
 
 def _start_of_text(place: ModelPlace) -> str:

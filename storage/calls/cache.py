@@ -22,6 +22,7 @@ from typing import Any
 from schemas.errors import CorruptStore, NewerStore, StoreUnwritable
 from storage.calls.claims import Claims, forget
 from storage.calls.pledges import PledgeBook
+from storage.calls.troubles import TABLE as TROUBLES
 
 FORMAT = 1
 GROUP_ROWS = 64
@@ -91,6 +92,7 @@ class CallCache:
             self._read = connect(self.path)
             with closing(connect(self.path)) as fresh:
                 _create(fresh, self.path)
+                fresh.execute(TROUBLES)
             self.claims = Claims(connect(self.path, synchronous="NORMAL"))  # outlives the process, not the power
             self.pledges = PledgeBook(connect(self.path))
         except sqlite3.DatabaseError as error:
@@ -153,7 +155,8 @@ class CallCache:
     def stats(self) -> dict[str, Any]:
         """Counts for people: calls, answers, failures by class, tokens and cost, in all and per model; the file's size.
 
-        ``cost_usd`` is what the calls cost when they were made; None when any of them had no known price.
+        ``cost_usd`` is what the calls cost when they were made; None when any of them had no known price. ``met`` is what
+        all runs met while they asked, by model and kind: how often, and for how many seconds.
         """
         self.flush()
         rows = self._select(
@@ -162,10 +165,16 @@ class CallCache:
             [],
         )
         models = {name: _figures([row for row in rows if row[0] == name]) for name in dict.fromkeys(r[0] for r in rows)}
+        met: dict[str, dict[str, dict[str, float]]] = {}
+        for model, what, times, seconds in self._select(
+            "SELECT model, what, sum(times), sum(seconds) FROM troubles GROUP BY 1, 2 ORDER BY 1, 2", []
+        ):
+            met.setdefault(model, {})[what] = {"times": times, "seconds": round(seconds, 3)}
         oldest, newest = self._select("SELECT min(created_at), max(created_at) FROM calls", [])[0]
         return {
             **_figures(rows),
             "models": models,
+            "met": met,
             "oldest": oldest,
             "newest": newest,
             "size_bytes": self.path.stat().st_size,

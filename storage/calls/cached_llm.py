@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from backends.protocols import LLM, Reply, Request, ScoreRequest, TokenLogprobs
+from backends.protocols import LLM, Reply, Request, ScoreRequest, TokenLogprobs, Troubles
 from schemas.errors import BackendError, BudgetExceeded, Stopped
 from storage.calls.budget import Budget, Ceilings
 from storage.calls.cache import CallCache as PlainCache
@@ -27,6 +27,7 @@ from storage.calls.keys import (
 from storage.calls.meter import LedgerMeter
 from storage.calls.spending import Spending
 from storage.calls.stopping import stop_asked
+from storage.calls.troubles import Place, Tally
 
 T = TypeVar("T")
 
@@ -75,7 +76,8 @@ class CachedLLM:
     ``budget`` is asked before each request is sent; at its ceiling, and when a stop was asked for, what is in flight is
     finished and stored, then ``BudgetExceeded`` or ``Stopped`` is raised: a rerun goes on from there.
     ``on_call`` sees each reply of this process; ``on_progress(done, total, note)`` is called a few times a second, the
-    note says what was spent, how fast it goes and what it leads to (``spending``).
+    note says what was spent, how fast it goes and what it leads to (``spending``). What was met on the way (``troubles``)
+    is counted for this ``run`` and ``step`` on the budget's account.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class CachedLLM:
         *,
         on_progress: Callable[[int, int, str], None] | None = None,
         chunk: int = CHUNK,
+        run: str = "",
+        step: str = "",
     ) -> None:
         self.engine, self.cache, self.budget = engine, cache, budget
         self._on_call, self._on_progress = on_call, on_progress
@@ -94,6 +98,8 @@ class CachedLLM:
         self._identity = identity_text(engine.identity())
         self._model = str(getattr(engine, "name", "")) or model_name(engine.identity())  # as its replies say it
         self.spending = Spending(is_billed(engine))
+        account = (budget.run, run or budget.run, budget.stage) if budget is not None else ("", run, "")
+        self.troubles = Tally(Place(*account, step), self._model)
         self._used: dict[bytes, bool] = {}  # key → whether it was in the cache before; in order of use
         self._passing: dict[bytes, Stored] = {}  # failures that are not cached, for the lineage
 
@@ -195,7 +201,8 @@ class CachedLLM:
             try:
                 while left and (sent := _admitted(meter, left)):
                     left = left[len(sent) :]
-                    for i, result in zip(sent, self.engine.logprobs([asked[i] for i in sent]), strict=True):
+                    results = self._scorer([asked[i] for i in sent], meter.troubles)
+                    for i, result in zip(sent, results, strict=True):
                         found[part[i]] = result
                         meter.score(i, result)
             finally:
@@ -206,9 +213,18 @@ class CachedLLM:
                 self._stop(meter, len(left) + max(0, len(keys) - start - size), len(keys))
         return found
 
+    def _scorer(self, requests: list[ScoreRequest], troubles: Troubles) -> list[TokenLogprobs]:
+        """The engine's scorings; one that talks to a server says what it met."""
+        engine: Any = self.engine
+        return (
+            engine.logprobs(requests, troubles=troubles)
+            if takes(engine.logprobs, "troubles")
+            else engine.logprobs(requests)
+        )
+
     def _ask(self, keys: list[bytes], requests: list[Request], before: int, total: int) -> dict[bytes, Reply]:
         """Replies of calls that are not in the cache."""
-        metered = _takes_meter(self.engine)
+        metered = takes(self.engine.generate, "meter")
         size = STREAMED_CHUNK if metered else self._chunk
         replies: dict[bytes, Reply] = {}
         for start in range(0, len(keys), size):
@@ -255,6 +271,7 @@ class CachedLLM:
             watcher=self._told,
             spending=self.spending,
             on_note=self._on_progress,
+            tally=self.troubles,
             before=before,
             total=total,
         )
@@ -286,6 +303,7 @@ def _admitted(meter: LedgerMeter, left: Sequence[int]) -> list[int]:
     return sent
 
 
-def _takes_meter(engine: LLM) -> bool:
-    parameters = inspect.signature(engine.generate).parameters.values()
-    return any(p.name == "meter" or p.kind is p.VAR_KEYWORD for p in parameters)
+def takes(function: Callable[..., Any], keyword: str) -> bool:
+    """Whether an engine's function takes a keyword that only some engines know."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)

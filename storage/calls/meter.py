@@ -14,10 +14,12 @@ from storage.calls.keys import is_utf8, pack, reply_of, request_json, worst_toke
 from storage.calls.pledges import MeterPledges
 from storage.calls.spending import Spending
 from storage.calls.stopping import stop_asked
+from storage.calls.troubles import Noted, Place, Tally, both
 
 #: Failures that asking again cannot heal (or that were asked again as often as allowed): kept like answers.
 SETTLED_FAILURES: frozenset[str] = frozenset({"refused-by-server", "empty", "wrong-schema", "cut-off"})
 _PROGRESS_SECONDS = 0.25
+_WAITING_SECONDS = 1.0
 
 #: Sees each reply as it comes: reply, calls done, calls in all, a note, and whether it is time to show progress.
 Watcher = Callable[[Reply, int, int, str, bool], None]
@@ -41,6 +43,7 @@ class LedgerMeter:
         on_note: Callable[[int, int, str], None] | None = None,
         before: int = 0,
         total: int = 0,
+        tally: Tally | None = None,
     ) -> None:
         self.replies: dict[bytes, Reply] = {}
         self.passing: dict[bytes, Stored] = {}  # failures that are not cached, for the lineage
@@ -54,6 +57,8 @@ class LedgerMeter:
         self._lock = threading.Lock()
         self._spending, self._shown = spending or Spending(billed), 0.0
         self._error: Exception | None = None
+        self._tally = tally or Tally(Place(), model)
+        self.troubles = Noted(self._tally, lambda settle: cache.put(None, settle), self._show_waiting)
         self.pledges = MeterPledges(cache.pledges, self._entrusted, cache.flush, self._say)
 
     def admit(self, position: int) -> bool:
@@ -101,7 +106,7 @@ class LedgerMeter:
             return None
         stored = self._record(key, position, reply)
         kept = reply.failure is None or (reply.failure in SETTLED_FAILURES and not reply.doubtful)
-        durable = self._cache.put(stored if kept else None, self._settle(position, reply))
+        durable = self._put(stored if kept else None, position, reply)
         if not kept:
             self.passing[key] = stored
         mine = reply_of(stored, cached=False)
@@ -112,7 +117,7 @@ class LedgerMeter:
         show = now - self._shown > _PROGRESS_SECONDS or done == self._total
         self._shown = now if show else self._shown
         if self._watcher is not None:
-            self._watcher(mine, done, self._total, self._spending.words(done, self._total) if show else "", show)
+            self._watcher(mine, done, self._total, self._words(done) if show else "", show)
         return durable
 
     def score(self, position: int, result: TokenLogprobs) -> None:
@@ -133,10 +138,12 @@ class LedgerMeter:
         )
         if not kept:
             self.passing[key] = stored
-        self._cache.put(stored if kept else None, self._settle(position, Reply(prompt_tokens=read, cost_usd=usd)))
+        self._put(stored if kept else None, position, Reply(prompt_tokens=read, cost_usd=usd))
 
     def let_go(self) -> None:
-        """Give back the reservations of what was never delivered; raise what ``admit`` could not."""
+        """Give back the reservations of what was never delivered, write what was met; raise what ``admit`` could not."""
+        if (met := self._tally.settle()) is not None:
+            self._cache.put(None, met)
         left = [number for numbers in self._open.values() for number in numbers]
         if left and self._budget is not None:
             self._cache.put(None, self._budget.release(left))
@@ -151,7 +158,22 @@ class LedgerMeter:
 
     def _say(self, done: int, note: str) -> None:
         if self._on_note is not None:
-            self._on_note(self._before + done, self._total, f"{note}, {self._spending.words(done, self._total)}")
+            self._on_note(self._before + done, self._total, f"{note}, {self._words(done)}")
+
+    def _show_waiting(self) -> None:
+        """While calls fail and wait to be sent again nothing may be delivered for long: the line goes on."""
+        now = time.monotonic()
+        if self._on_note is not None and now - self._shown > _WAITING_SECONDS:
+            self._shown = now
+            done = self._before + len(self.replies)
+            self._on_note(done, self._total, self._words(done))
+
+    def _words(self, done: int) -> str:
+        return self._spending.words(done, self._total, self._tally.words())
+
+    def _put(self, record: Stored | None, position: int, reply: Reply) -> Future[None]:
+        """Record, settlement and what was met on the way: one transaction."""
+        return self._cache.put(record, both(self._settle(position, reply), self._tally.settle()))
 
     def _settle(self, position: int, reply: Reply) -> Settle | None:
         if self._budget is None:

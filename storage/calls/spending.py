@@ -75,11 +75,11 @@ class Spending:
                 self._before, self._began = self.spent, self._clock()
             self._phase = (done, total)
 
-    def words(self, done: int, total: int) -> str:
+    def words(self, done: int, total: int, met: str = "") -> str:
         """One line: spent, the total it leads to, time left, rate; the most wanted first, for a terminal may cut it off.
 
         ``done`` of ``total`` calls of the present list are through; where the method has said how far its whole work is,
-        that counts instead.
+        that counts instead. ``met`` is what went wrong so far.
         """
         with self._lock:
             now = self._clock()
@@ -92,6 +92,8 @@ class Spending:
                 told.append(f"ETA {span(left)}")
             if calls > 0:
                 told.append(f"{calls:,.1f} calls/s, {tokens:,.0f} tokens/s")
+            if met:
+                told.append(met)
             if self._billed and self.spent.usd is not None:
                 told.append(self._of(whole, False))
             elif self._billed:

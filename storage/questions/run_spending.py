@@ -15,6 +15,7 @@ from schemas.errors import MissingDataset, StoreError
 from schemas.lineage import DatasetRef, Manifest
 from storage.calls.budget import union_seconds
 from storage.questions.figures import remembered
+from storage.questions.run_troubles import MetOnTheWay, met_on_the_way
 from storage.questions.views import Damage, View
 from storage.runs import Run, is_dead, runs
 from storage.seek import Reader
@@ -49,15 +50,16 @@ class CallsMade(View):
 
     calls: int
     cached: int
-    retries: int | None  # requests beyond the first of each call; which of them met a 429 is not recorded
+    retries: int | None  # requests beyond the first of each call
     failures: tuple[tuple[str, int], ...]  # class and calls, most first
 
 
 class RunSpending(View):
-    """The account of a run and its calls; ``account`` None where the ledger has no word of it."""
+    """The account of a run and its calls; ``account`` and ``met`` None where the ledger has no word of it."""
 
     account: Account | None
     calls: CallsMade | None
+    met: MetOnTheWay | None = None
     ceilings_noted: bool
     damage: tuple[Damage, ...] = ()
 
@@ -78,8 +80,9 @@ def run_spending(store: Store, run: Run, made: Sequence[str]) -> RunSpending:
             continue
         total = _sum(total, one)
     return RunSpending(
-        account=_account(store.root, run), calls=total, ceilings_noted=run.ceilings is not None, damage=tuple(damage)
-    )
+        account=_account(store.root, run), calls=total, met=met_on_the_way(store.root, run),
+        ceilings_noted=run.ceilings is not None, damage=tuple(damage),
+    )  # fmt: skip
 
 
 def resumed_from(root: Path, run: Run) -> str | None:

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from schemas.identity import digest16
 from storage.calls.budget import Budget, Ceilings
 from storage.calls.cache import CallCache
+from storage.calls.troubles import Place, Tally
 from storage.questions.progress import run_page
 from storage.runs import RunLog
 from storage.store import Store
@@ -116,6 +117,52 @@ def test_what_was_not_recorded_is_said_not_invented(tmp_path: Path) -> None:
     )
     assert "Spending: not recorded" in text
     assert "Cache hits, retries and failed calls: not recorded" in text
+    assert "Errors, repeats and waits: not recorded" in text
+
+
+def noted(root: Path, account: str, run: str, step: str, **times: int) -> None:
+    """What a model met, as its calls would leave it; a wait of half a second for each rate limit."""
+    cache = CallCache(root / "calls.sqlite")
+    tally = Tally(Place(account, run, "filter", step), "<b>big</b>")
+    for kind, count in times.items():
+        tally.met(kind.replace("_", "-"), count)  # type: ignore[arg-type]
+    if limits := times.get("rate_limited"):
+        tally.met("backoff", limits, seconds=0.5 * limits)
+    cache.put(None, tally.settle())
+    cache.close()
+
+
+def test_what_a_run_and_the_one_it_resumes_met_adds_up_by_step_and_model(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    ref = asked(store, [None])
+    RunLog(tmp_path, "demo", "curate", FIRST).end("crashed", error="killed")
+    noted(tmp_path, FIRST, FIRST, ref, request=70, rate_limited=4)
+    time.sleep(0.005)
+    log = RunLog(tmp_path, "demo", "curate", SECOND, account=FIRST)
+    log.event({"kind": "done", "stage": "filter", "what": "judge", "ref": ref, "seconds": 0.5})
+    noted(tmp_path, FIRST, SECOND, ref, request=30, rate_limited=1, connection=2)
+    noted(tmp_path, FIRST, SECOND, "filter@0000000000000002", request=10, repair=3)
+    noted(tmp_path, "another", "another", ref, request=999)
+    log.end("completed")
+
+    met = run_page(store, SECOND).spending.met
+    assert met is not None
+    lines = {line.step: line for line in met.lines}
+    assert (lines[ref].requests, lines[ref].times["rate-limited"], lines[ref].times["connection"]) == (100, 5, 2)
+    assert lines[ref].waited == 2.5
+    assert met.total.requests == 110
+    assert met.requests_by_run == {FIRST: 70, SECOND: 40}
+    assert met.says == "110 requests sent; 429 5, connection lost 2, asked again, mended 3"
+
+    client = TestClient(create_app(tmp_path, allowed_hosts=("testserver",), patience_seconds=None))
+    text = client.get(f"/runs/{SECOND}").text
+    assert "40 of them by this run, the others by the runs it resumes" in text
+    assert "&lt;b&gt;big" in text
+    assert f'<a class="id" href="/d/{ref}">{ref}</a></td><td class="tight">&lt;b&gt;' in text, "a step that is there"
+    assert '<td class="tight">filter@0000000000000002</td>' in text, "one that was never finished leads nowhere"
+    assert "2.5 s" in text
+    twin = client.get(f"/runs/{SECOND}.json").json()
+    assert twin["spending"]["met"]["total"]["times"]["rate-limited"] == 5
 
 
 @pytest.mark.parametrize(("ago", "stale"), [(30, False), (7200, True)])
