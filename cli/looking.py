@@ -53,17 +53,40 @@ def show(
 
 
 def trace(
-    example: Annotated[str, typer.Argument(help="An example's id, or its first six or more digits.")],
+    example: Annotated[
+        str | None, typer.Argument(help="An example's id, or its first six or more digits.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", help="Instead of an id: a turn, a whole example or a part of one; - reads it from standard input."
+        ),
+    ] = None,
     within: Annotated[str | None, typer.Option("--in", help="Only this dataset's history.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Why an example is in or out: its verdicts with score and threshold, ancestors, prompts, calls, cost."""
+    """Why an example is in or out: its verdicts with score and threshold, ancestors, prompts, calls, cost.
+
+    With --text: which examples are that text, hold it, share its wording or read like it, dropped ones too, each with what
+    became of it and the id to trace next.
+    """
     from cli import render
+    from schemas.errors import UsageError
     from storage.questions.trace import trace as trace_of
     from storage.store import Store
 
-    found = trace_of(Store.open(looked_at(store), create=False), example, within=within)
+    if (example is None) == (text is None):
+        raise UsageError("trace takes an example's id, or --text with what it says (--text - reads standard input)")
+    opened = Store.open(looked_at(store), create=False)
+    if example is None:
+        from cli.pasted_text import asked_text, looking, pasted_text
+        from storage.questions.pasted import pasted
+
+        answer = pasted(opened, asked_text(text or ""), within=within, seconds=None, told=looking())
+        out_json(answer) if as_json else tell(pasted_text(answer))
+        return
+    found = trace_of(opened, example, within=within)
     out_json(found) if as_json else tell(render.trace_text(found))
 
 
@@ -174,22 +197,29 @@ def methods(
 
 
 def runs(
-    run_id: Annotated[str | None, typer.Argument(help="One run, for its events.")] = None,
+    run_id: Annotated[
+        str | None, typer.Argument(help="One run: its events, what it spent, what its calls met.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Runs, newest first; one whose process is gone is marked crashed."""
+    """Runs, newest first; one whose process is gone is marked crashed. Of one run also spending, rate limits, errors, waits."""
     from cli import render
     from storage import runs as log
 
     store = looked_at(store)
     if run_id:
-        run = log.find_run(store, run_id)
-        events = list(log.events(store, run.run_id))
+        from cli.run_text import spending_text
+        from storage.questions.progress import run_page
+        from storage.store import Store
+
+        page = run_page(Store.open(store, create=False), run_id)
+        run, events = page.run, list(log.events(store, page.run.run_id))
         if as_json:
-            out_json({**run.model_dump(), "events": events})
+            out_json({**run.model_dump(), "events": events, "spending": page.spending})
         else:
             out(render.columns_text(events, ["at", "kind", "stage", "what", "ref", "seconds", "note"]))
+            out("\n" + spending_text(page.spending, run.run_id))
             say(f"{run.run_id}: {run.status}" + (f", {run.error}" if run.error else ""))
         return
     listed = [run.model_dump(mode="json") for run in log.runs(store)]

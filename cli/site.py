@@ -16,10 +16,16 @@ def site(
     examples: Annotated[
         int, typer.Option(min=0, help="Kept rows with a page of their own, and as many dropped ones.")
     ] = 500,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read and hash every byte of its versions for their receipts.")
+    ] = True,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """The browser's pages of one dataset as plain files: put them on any web server, or open them from a disk."""
+    """The browser's pages of one dataset as plain files: put them on any web server, or open them from a disk.
+
+    With the receipt of each of its versions: digests of all files, what it was made from, method and prompts.
+    """
     from uvicorn.importer import import_from_string
 
     publish = import_from_string("web.publish:publish_site")  # by name: the two front ends never import each other
@@ -28,7 +34,7 @@ def site(
         if done % 100 == 0:
             say(f"{done:,} of {total:,} pages")
 
-    made = publish(looked_at(store), dataset, to, examples=examples, progress=told)
+    made = publish(looked_at(store), dataset, to, examples=examples, verify=verify, progress=told)
     if as_json:
         out_json({"index": str(made.index), "files": made.files, "examples": made.examples, "left_out": made.left_out})
         return

@@ -134,6 +134,27 @@ class Reader:
             self._found[key] = found["position"].to_list()
         return self._found[key]
 
+    def locate(self, ref: DatasetRef, places: Sequence[tuple[DatasetRef, int]]) -> None:
+        """Reads in one pass what ``positions_of`` will be asked for these examples (home and row) of a version."""
+        manifest = self.manifest(ref)
+        parts = manifest.parts.get("members", ())
+        shas, homes = tuple(part.sha256 for part in parts), list(manifest.homes)
+        wanted = {(shas, homes.index(home), row): [] for home, row in places if home in homes}
+        wanted = {key: at for key, at in wanted.items() if key not in self._found}
+        if not parts or not wanted:
+            return
+        found = (
+            self.scan(ref, "members")
+            .with_row_index("position")
+            .filter(pl.col("row").is_in(sorted({row for _, _, row in wanted})))
+            .select("position", "home", "row")
+            .collect()
+        )
+        for position, home, row in found.iter_rows():
+            if (shas, home, row) in wanted:
+                wanted[shas, home, row].append(position)
+        self._found.update(wanted)
+
     def members(self, ref: DatasetRef, start: int, count: int) -> list[tuple[DatasetRef, int]]:
         """Home and row of a stretch of members."""
         manifest = self.manifest(ref)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from starlette.applications import Starlette
 
 from schemas.errors import StoreError, StoreUnwritable, UsageError
+from storage.files.fs import Remote
 from storage.questions.rows import rows
 from storage.reports.report import write_whole
 from storage.store import Store
@@ -59,11 +60,13 @@ def publish_site(
     out: str | Path,
     *,
     examples: int = 500,
+    verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Published:
     """Writes the pages of one dataset into a folder, which may be put on any web server or opened from a disk.
 
-    At most ``examples`` kept and as many dropped rows get pages of their own, the first of each page of rows, so that
+    Receipts of its versions are written with every byte read and hashed, unless ``verify`` is False or the store lies in
+    a bucket. At most ``examples`` kept and as many dropped rows get pages of their own, the first of each page of rows, so that
     every count still leads to rows. The folder must be empty or hold a site that this function wrote. Raises
     ``UsageError`` for a folder with other files, ``StoreUnwritable`` if it cannot be written.
     """
@@ -100,6 +103,9 @@ def publish_site(
         dropped += [line.id for line in page.rows]
         if page.next is None:
             break
+    deep = verify and not isinstance(store.disk.fs, Remote)
+    for version in dict.fromkeys([about, *(str(manifest.ref) for manifest in store.upstream(ref))]):
+        site.page(f"/receipt/{version}", asked=f"/receipt/{version}?verify=1" if deep else None)
     ids = list(dict.fromkeys([*kept[:examples], *dropped[:examples]]))
     wanted += [f"/e/{one}?in={about}" for one in ids]
     for number, address in enumerate(wanted):
@@ -146,12 +152,15 @@ class _Site:
         """Files that the site has."""
         return len(self.names) + len(STATIC)
 
-    def page(self, address: str) -> None:
-        """Asks for a page; one that cannot be made (a damaged step, nothing refused) is left out, links to it go dead."""
+    def page(self, address: str, *, asked: str | None = None) -> None:
+        """Asks for a page; one that cannot be made (a damaged step, nothing refused) is left out, links to it go dead.
+
+        ``asked`` is another address whose answer stands for it.
+        """
         key = key_of(address, self.about, self.ref)
         if key in self.names:
             return
-        status, body = get(self.app, address)
+        status, body = get(self.app, asked or address)
         if status == 200:
             self.pages[key] = body
             self.names[key] = _file_name(key, first=not self.names)

@@ -6,6 +6,8 @@ Compared are words: letter case, spaces and punctuation aside, in Unicode's norm
 
 import hashlib
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,17 +17,21 @@ import polars as pl
 from schemas.errors import MissingDataset, StoreError, UsageError
 from schemas.lineage import DatasetRef
 from storage.questions.dense import Array, places
-from storage.questions.find import scopes
+from storage.questions.find import Place, Scope, scope_of, scopes
 from storage.questions.neighbors import static_vectors
 from storage.questions.remembered import arrays
 from storage.questions.search import AT_ONCE
-from storage.questions.trace import trace
+from storage.questions.trace import fate
 from storage.questions.views import Damage, View
 from storage.questions.words import preview
 from storage.seek import Reader, legible
 from storage.store import Store
 
 How = Literal["exact", "words", "holds", "shares", "near"]
+#: The same for people.
+HOW: Mapping[How, str] = {
+    "exact": "exact", "words": "same words", "holds": "contains", "shares": "shared wording", "near": "nearest",
+}  # fmt: skip
 
 #: Seconds that one request looks for; the next one goes on where it stopped.
 SECONDS = 0.4
@@ -63,6 +69,7 @@ class Pasted(View):
     rows: int
     near_in: str | None  # the dataset whose members were compared by vectors
     near_by: str | None
+    within: str | None = None  # the version whose history alone was looked through
     damage: tuple[Damage, ...] = ()
 
     @property
@@ -82,18 +89,27 @@ class _Wanted:
     key: str
 
 
-def pasted(store: Store, text: str, *, seconds: float | None = SECONDS) -> Pasted:
+def pasted(
+    store: Store,
+    text: str,
+    *,
+    within: DatasetRef | str | None = None,
+    seconds: float | None = SECONDS,
+    told: Callable[[int, int], None] | None = None,
+) -> Pasted:
     """Examples of the store that are, hold or resemble a text; ``UsageError`` if it has no word.
 
-    At least one object is read each time; ``seconds`` None looks through everything.
+    ``within`` is a ref or tag: only its history counts; ``MissingDataset`` if there is none. At least one object is read
+    each time; ``seconds`` None looks through everything. ``told`` hears how many of how many examples were seen.
     """
     text = text.encode("utf-8", "replace").decode().replace("\r\n", "\n").strip()[:MOST_CHARACTERS]
     wanted = _wanted(text)
     reader = Reader(store)
+    lineages = list(scopes(reader)) if within is None else [scope_of(reader, within)]
     damage: list[Damage] = []
-    found, seen, rows = _looked(reader, wanted, seconds, damage)
+    found, seen, rows = _looked(reader, lineages, wanted, seconds, damage, told)
     best: dict[bytes, tuple[float, DatasetRef, int]] = {}
-    found.sort(key=lambda one: (-one[0], str(one[1]), one[2]))
+    found.sort(key=lambda one: -one[0])  # equal ones stay in the order in which lineages are looked through
     with legible("the examples that were found"):
         some = reader.examples(
             [(ref, row) for _, ref, row in found[: SHOWN * 4]], ("id", "source", "messages", "worse")
@@ -103,16 +119,20 @@ def pasted(store: Store, text: str, *, seconds: float | None = SECONDS) -> Paste
         if example["id"] not in best and len(best) < SHOWN:
             best[example["id"]] = one
             shown[example["id"]] = example
-    hits = [_hit(store, shown[id_], best[id_][1], score, text, wanted) for id_, (score, _, _) in best.items()]
+    hits = [_hit(shown[id_], home, row, score, text, wanted) for id_, (score, home, row) in best.items()]
     hits.sort(key=lambda hit: (_ORDER[hit.how], -(hit.share or 0.0)))
-    near_in, near_by, near = _nearest(store, reader, text, {hit.id for hit in hits}, damage)
+    near_in, near_by, near = _nearest(reader, lineages[0], text, {hit.place.id for hit in hits}, damage)
     return Pasted(
-        text=text, hits=(*hits, *near), seen=seen, rows=rows, near_in=near_in, near_by=near_by, damage=tuple(damage)
-    )
+        text=text, hits=tuple(_told(reader, lineages, [*hits, *near])), seen=seen, rows=rows, near_in=near_in,
+        near_by=near_by, within=(lineages[0].tag or str(lineages[0].target)) if within is not None else None,
+        damage=tuple(damage),
+    )  # fmt: skip
 
 
 _ORDER: dict[How, int] = {"exact": 0, "words": 1, "holds": 2, "shares": 3, "near": 4}
 _SAME, _HOLDS = 3.0, 2.0  # scores of a row; below stands its share of runs
+#: What keeps a row's fate from being told.
+_UNTOLD = (StoreError, MissingDataset, OSError, pl.exceptions.PolarsError)
 
 
 def _plain(column: pl.Expr) -> pl.Expr:
@@ -139,10 +159,15 @@ def _wanted(text: str) -> _Wanted:
 
 
 def _looked(
-    reader: Reader, wanted: _Wanted, seconds: float | None, damage: list[Damage]
+    reader: Reader,
+    lineages: Sequence[Scope],
+    wanted: _Wanted,
+    seconds: float | None,
+    damage: list[Damage],
+    told: Callable[[int, int], None] | None,
 ) -> tuple[list[tuple[float, DatasetRef, int]], int, int]:
     """Rows with their score, rows seen and rows there are; the lineage of the newest tag is looked through first."""
-    refs = list(dict.fromkeys(m.ref for scope in scopes(reader) for m in reversed(scope.manifests)))
+    refs = list(dict.fromkeys(m.ref for scope in lineages for m in reversed(scope.manifests)))
     parts = {ref: reader.manifest(ref).parts.get("examples", ()) for ref in refs}
     rows = sum(part.rows for some in parts.values() for part in some)
     until = None if seconds is None or rows <= AT_ONCE else time.monotonic() + seconds
@@ -170,6 +195,8 @@ def _looked(
                     for score, row in zip(known["score"].tolist(), known["row"].tolist(), strict=True)
                 ]
             start += part.rows
+            if told is not None:
+                told(seen, rows)
     return found, seen, rows
 
 
@@ -210,10 +237,21 @@ def _object(table: pl.LazyFrame, wanted: _Wanted) -> dict[str, Array]:
     return {"row": best["row"].to_numpy(), "score": best["score"].to_numpy()}
 
 
-def _hit(
-    store: Store, example: dict[str, Any], home: DatasetRef, score: float, text: str, wanted: _Wanted
-) -> PastedHit:
+@dataclass(frozen=True)
+class _Hit:
+    """A row that was found, before what became of it is known."""
+
+    place: Place
+    example: Mapping[str, Any]
+    how: How
+    says: str
+    share: float | None = None
+    similarity: float | None = None
+
+
+def _hit(example: Mapping[str, Any], home: DatasetRef, row: int, score: float, text: str, wanted: _Wanted) -> _Hit:
     turns = [turn["content"] or "" for name in ("messages", "worse") for turn in example[name] or ()]
+    how: How
     if any(turn.replace("\r\n", "\n").strip() == text for turn in turns):
         how, says = "exact", "a turn is this text, character for character"
     elif score >= _SAME:
@@ -222,55 +260,59 @@ def _hit(
         how, says = "holds", "holds the text within a longer one"
     else:
         how, says = "shares", f"holds {score:.0%} of the text's runs of {wanted.unit} ({len(wanted.runs)} looked for)"
-    return _told(store, example, home, how, says, share=round(min(score, 1.0), 4), similarity=None)  # type: ignore[arg-type]
+    return _Hit(Place(example["id"], home, row), example, how, says, share=round(min(score, 1.0), 4))
 
 
-def _told(
-    store: Store, example: dict[str, Any], home: DatasetRef, how: How, says: str, *,
-    share: float | None, similarity: float | None,
-) -> PastedHit:  # fmt: skip
-    """A row with its fate: the sentence that its page begins with."""
-    id_ = example["id"].hex()
-    try:
-        story = trace(store, id_)
-        outcome, fate = str(story.outcome), story.sentence
-    except (StoreError, MissingDataset, OSError, pl.exceptions.PolarsError) as error:
-        outcome, fate = None, f"its story cannot be told: {error}"[:300]
-    spoken = next((turn["content"] for turn in example["messages"] or () if turn["role"] != "system"), "")
-    return PastedHit(
-        id=id_, how=how, says=says, share=share, similarity=similarity, source=str(example["source"] or ""),
-        preview=preview(spoken or "", 160), home=str(home), outcome=outcome, fate=fate,
-    )  # fmt: skip
+def _told(reader: Reader, lineages: Sequence[Scope], hits: Sequence[_Hit]) -> Iterator[PastedHit]:
+    """Rows with their fates: the sentence that the page of each begins with."""
+    in_scope = [next((scope for scope in lineages if hit.place.home in scope.refs), lineages[-1]) for hit in hits]
+    for scope in lineages:
+        mine = [hit.place for hit, own in zip(hits, in_scope, strict=True) if own is scope]
+        for manifest in scope.manifests if mine else ():
+            with suppress(*_UNTOLD):  # said by the row whose story it is
+                reader.locate(manifest.ref, [(place.home, place.row) for place in mine])
+    for hit, scope in zip(hits, in_scope, strict=True):
+        outcome: str | None
+        try:
+            with legible(f"the story of example {hit.place.id.hex()}"):
+                outcome, says = fate(reader, scope, hit.place)
+        except _UNTOLD as error:
+            outcome, says = None, f"its story cannot be told: {error}"[:300]
+        spoken = next((turn["content"] for turn in hit.example["messages"] or () if turn["role"] != "system"), "")
+        yield PastedHit(
+            id=hit.place.id.hex(), how=hit.how, says=hit.says, share=hit.share, similarity=hit.similarity,
+            source=str(hit.example["source"] or ""), preview=preview(spoken or "", 160), home=str(hit.place.home),
+            outcome=outcome, fate=says,
+        )  # fmt: skip
 
 
 def _nearest(
-    store: Store, reader: Reader, text: str, known: set[str], damage: list[Damage]
-) -> tuple[str | None, str | None, list[PastedHit]]:
-    """Members of the newest dataset that read most like the text, those found by their words left out."""
-    newest = max(store.tags(), key=lambda tag: tag.created_at, default=None)
-    if newest is None:
+    reader: Reader, scope: Scope, text: str, known: set[bytes], damage: list[Damage]
+) -> tuple[str | None, str | None, list[_Hit]]:
+    """Members of the lineage's version that read most like the text, those found by their words left out."""
+    if scope.target is None:  # a store without a tag
         return None, None, []
-    named = f"{newest.name}@v{newest.number}"
+    named = scope.tag or str(scope.target)
     try:
         with legible(f"what reads like the text in {named}"):
-            held = static_vectors(reader, newest.ref)
+            held = static_vectors(reader, scope.target)
             mine = held.of({"messages": [{"role": "user", "content": text}]})
             if mine is None or not len(held.at):
                 return named, held.by, []
             likeness = held.rows @ mine
             best = np.argsort(-likeness, kind="stable")[: NEAREST + 2 * SHOWN]
-            some = places(reader, newest.ref).at(held.at[best])
+            some = places(reader, scope.target).at(held.at[best])
             there = [(some.homes[home], int(row)) for home, row in zip(some.home, some.row, strict=True)]
             rows = reader.examples(there, ("id", "source", "messages"))
     except (StoreError, OSError, pl.exceptions.PolarsError) as error:
         damage.append(Damage(place=named, problem=str(error)[:300]))
         return named, None, []
-    found: list[PastedHit] = []
-    for i, (home, _), row in zip(best.tolist(), there, rows, strict=True):
+    found: list[_Hit] = []
+    for i, (home, at), row in zip(best.tolist(), there, rows, strict=True):
         cosine = float(likeness[i])
-        if row["id"].hex() in known or cosine < LEAST_LIKENESS or len(found) >= NEAREST:
+        if row["id"] in known or cosine < LEAST_LIKENESS or len(found) >= NEAREST:
             continue
-        known.add(row["id"].hex())
+        known.add(row["id"])
         says = f"reads alike: cosine {cosine:.2f}"
-        found.append(_told(store, row, home, "near", says, share=None, similarity=round(cosine, 4)))
+        found.append(_Hit(Place(row["id"], home, at), row, "near", says, similarity=round(cosine, 4)))
     return named, held.by, found

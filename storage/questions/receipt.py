@@ -14,6 +14,7 @@ from storage.questions.show import tag_view, tags_of
 from storage.questions.view import View
 from storage.questions.views import Damage, TagView
 from storage.questions.words import step_view
+from storage.runs import now
 from storage.store import Store
 from storage.verify import part_problem, verify
 
@@ -77,6 +78,7 @@ class Receipt(View):
     nondeterministic: bool = False
     verified: bool = False  # every byte was read for this answer
     checked: bool = False  # lengths, rows, seal and conservation were looked at
+    looked_at: str = ""  # when this was asked, UTC
     problems: tuple[Damage, ...] = ()  # beside those of single files
     commands: str = ""
 
@@ -108,6 +110,7 @@ def receipt(store: Store, version: DatasetRef | str, *, deep: bool = False) -> R
         "manifest_path": place,
         "manifest_sha256": hashlib.sha256(data).hexdigest(),
         "manifest_bytes": len(data),
+        "looked_at": now(),
         "commands": f"provender verify {ref}\nprovender show {ref}\nprovender export {ref} --format croissant\n"
         f"provender export {ref} --format openlineage",
     }

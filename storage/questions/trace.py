@@ -81,6 +81,16 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
     )
 
 
+def fate(reader: Reader, scope: Scope, place: Place) -> tuple[Outcome, str]:
+    """The outcome of an example and the sentence its story begins with, without the rest of the story."""
+    walks = _chain(reader, scope, place)
+    mine = next(walk for walk in walks if walk.place == place)
+    told = _answer(reader, scope, walks, mine, ())
+    if told[0] in ("kept", "dropped", "quarantined"):
+        return told
+    return _answer(reader, scope, walks, mine, descendants(reader, scope, place)[0])
+
+
 def _chain(reader: Reader, scope: Scope, place: Place) -> list[Walk]:
     """The example's walk, with the walks of what it was edited from before it and edited into after it."""
     first = place

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from schemas.errors import UsageError
+from schemas.errors import MissingDataset, StoreError, UsageError
 from tests.seeded import Seeded, seeded
 
 
@@ -37,6 +37,42 @@ def test_what_if_lists_what_can_be_moved_and_moves_it(world: Seeded) -> None:
     assert found["moves"][0]["newly_kept"] == 8
     with pytest.raises(UsageError, match="is not SCORE=VALUE"):
         said(world, "what-if", "support-bot", "--move", "clear")
+
+
+def test_trace_finds_a_text_and_says_what_to_trace_next(world: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Question 0 about topic 0?\nAnswer 0 explains the topic in nine plain words"
+    told = said(world, "trace", "--text", text)
+    first = told.splitlines()[2]
+    assert first.startswith(f"{world.dolly[0][:12]}  same words: ")
+    assert "Dropped at filter by clear" in told
+    assert told.rstrip().endswith(f"next: provender trace {world.dolly[0][:12]}")
+    assert said(world, "trace", world.dolly[0][:12]).startswith("Dropped at filter by clear")
+    done = CliRunner().invoke(app, ["trace", "--text", "-", "--json", "--store", str(world.store.root)], input=text)
+    found = json.loads(done.stdout)
+    assert (found["hits"][0]["id"], found["hits"][0]["how"]) == (world.dolly[0], "words")
+    assert found["seen"] == found["rows"]
+    inside = said(world, "trace", "--text", text, "--in", "support-bot@v1")
+    assert "of the history of support-bot@v1" in inside
+    assert inside.rstrip().endswith(f"next: provender trace {world.dolly[0][:12]} --in support-bot@v1")
+    assert said(world, "trace", "--text", "zanzibarquux").startswith("no example found among ")
+
+
+def test_trace_says_what_is_missing(world: Seeded, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="an example's id, or --text"):
+        said(world, "trace")
+    with pytest.raises(UsageError, match="an example's id, or --text"):
+        said(world, "trace", world.dolly[0], "--text", "words")
+    with pytest.raises(UsageError, match="there is no word in the text"):
+        said(world, "trace", "--text", " ?! ")
+    with pytest.raises(MissingDataset, match="has no tag 'nothing'"):
+        said(world, "trace", "--text", "words", "--in", "nothing")
+    nowhere = CliRunner().invoke(app, ["trace", "--text", "words", "--store", str(tmp_path / "none")])
+    assert isinstance(nowhere.exception, StoreError)
+    assert str(tmp_path / "none") in str(nowhere.exception)
+
+
+def test_a_hostile_text_cannot_drive_the_terminal(world: Seeded) -> None:
+    assert "\x1b" not in said(world, "trace", "--text", "topic \x1b[31m red \x1b]0;title\x07 topic 0")
 
 
 def test_blast_lists_causes_and_writes_a_recall_list(world: Seeded, tmp_path: Path) -> None:

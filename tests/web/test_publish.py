@@ -107,6 +107,45 @@ def test_a_site_is_written_again_over_itself_and_never_over_other_files(written:
     assert not (tmp_path / "new").exists()
 
 
+def test_the_receipt_of_every_version_is_there_verified_and_linked(written: Path, tmp_path: Path) -> None:
+    world = seeded(tmp_path / "store")
+    made = publish_site(world.store.root, "support-bot", tmp_path / "site", examples=2)
+    tag = f"support-bot@v{world.store.tag_history('support-bot')[-1].number}"
+    first = Page(made.index.read_text(encoding="utf-8"))
+    own = f"receipt-{tag.replace('@', '-')}.html"
+    assert own in first.links
+    for manifest in world.store.upstream(world.store.resolve(tag)):
+        about = tag if manifest.ref == world.store.resolve(tag) else str(manifest.ref)
+        text = (tmp_path / "site" / f"receipt-{about.replace('@', '-')}.html").read_text(encoding="utf-8")
+        assert "Every byte of its files was read and hashed for this page, 20" in text
+        assert manifest.digest in text
+        assert manifest.seal in text
+        for parts in manifest.parts.values():
+            assert all(part.sha256 in text for part in parts)
+        for _, origin in manifest.step.inputs:
+            assert f'href="receipt-{str(origin).replace("@", "-")}.html">receipt</a>' in text
+        assert str(world.store.root) not in text
+        assert "verify=1" not in text, "there is nobody to ask"
+    quick = publish_site(world.store.root, "support-bot", tmp_path / "quick", examples=2, verify=False)
+    assert "bytes not read" in (quick.index.parent / own).read_text(encoding="utf-8")
+
+
+def test_a_receipt_names_the_file_that_is_not_what_it_was(tmp_path: Path) -> None:
+    world = seeded(tmp_path / "store")
+    ref = world.store.resolve("support-bot")
+    part = world.store.describe(ref).parts["train"][0]
+    path = world.store.disk.object_path(part.sha256)
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    publish_site(world.store.root, "support-bot", tmp_path / "site", examples=2)
+    (receipt,) = (tmp_path / "site").glob("receipt-support-bot-v*.html")
+    text = receipt.read_text(encoding="utf-8")
+    assert '<span class="pill failed">damaged</span>' in text
+    assert str(world.store.root) not in text
+
+
 def test_an_address_has_one_key_whatever_does_not_matter() -> None:
     assert key_of("/rows/a@v1?in=a%40v1&start=0&fate=reject", "a@v1") == key_of("/rows/a@v1?fate=reject", "a@v1")
     assert key_of("/e/12?in=b%40v1", "a@v1") != key_of("/e/12", "a@v1")
@@ -138,5 +177,10 @@ def test_the_site_opens_from_a_disk_with_its_style_and_nothing_runs(tmp_path: Pa
         assert page.url.endswith("index.html")
         assert page.locator("nav a[data-absent]:visible").count() == 0
         page.locator("table.sortable button.sort").first.click()
+        page.locator(".actions a", has_text="Receipt").click()
+        assert page.locator("h1 .pill.passed").text_content() == "verified"
+        assert page.locator("#files + .scroll tbody tr").count() > 0
+        page.locator(".actions a", has_text="The version").click()
+        assert page.url.endswith("index.html")
         assert wrong == []
     assert all(url.startswith("file://") for url in asked)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from schemas.errors import UsageError
+from schemas.errors import MissingDataset, UsageError
 from storage.questions.pasted import Pasted, pasted
 from storage.questions.remembered import arrays
+from storage.questions.trace import trace
 from storage.store import Store
 from tests.seeded import Seeded, seeded
 from tests.storage.making import answers, examples, ingest, keep_where
@@ -65,6 +66,30 @@ def test_a_search_goes_on_where_its_time_ran_out(store: Store, monkeypatch: pyte
     monkeypatch.setattr("storage.questions.pasted.AT_ONCE", 0)
     arrays.clear()
     assert [pasted(store, BREAD, seconds=0.0).seen for _ in range(4)] == [2, 4, 6, 6]
+
+
+def test_within_a_version_only_its_history_counts(store: Store) -> None:
+    other = ingest(store, ["Quite another matter: the dough is kneaded, and the loaf is baked.", NOTES[4]], "other")
+    store.tag("other", keep_where(store, other.ref, [True, True]).ref)
+    found = pasted(store, BREAD, within="bread@v1")
+    assert (found.within, found.near_in, found.rows) == ("bread@v1", "bread@v1", 6)
+    assert found.hits[0].how == "exact"
+    assert pasted(store, BREAD, within="other").rows == 2
+    assert {hit.how for hit in pasted(store, BREAD, within="other").hits} <= {"near"}
+    assert pasted(store, BREAD).rows == 8
+    with pytest.raises(MissingDataset, match="cake"):
+        pasted(store, BREAD, within="cake")
+
+
+def test_the_fate_is_the_sentence_that_its_story_begins_with(world: Seeded) -> None:
+    """Kept, dropped, edited and written rows: what is told in short is what `trace` tells."""
+    told: dict[str, str] = {}
+    for text in ("Question 0 about topic 0", "Answer 3 explains the topic", "topic", "nine plain words"):
+        for hit in pasted(world.store, text).hits:
+            story = trace(world.store, hit.id)
+            assert (hit.outcome, hit.fate) == (story.outcome, story.sentence)
+            told[hit.id] = story.outcome
+    assert {"kept", "dropped"} <= set(told.values())
 
 
 def test_a_text_without_a_word_is_refused(store: Store) -> None:
