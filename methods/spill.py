@@ -1,11 +1,19 @@
-"""Arrays that outgrow memory: above a bound they live in an unnamed temporary file, which vanishes with the process."""
+"""Arrays that outgrow memory: above a bound they live in an unnamed temporary file, which vanishes with the process.
+
+Where its folder has no room, `StoreUnwritable` says so.
+"""
 
 import mmap
+import os
 import tempfile
 import weakref
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import IO
 
 import numpy as np
+
+from schemas.errors import StoreUnwritable
 
 #: Bytes that a method keeps in memory before it turns to a file.
 IN_MEMORY = 512 << 20
@@ -28,14 +36,13 @@ class Growing:
     def append(self, piece: np.ndarray) -> None:
         """Put these elements at the end."""
         self._length += len(piece)
-        if self._file is not None:
-            self._file.write(np.ascontiguousarray(piece, dtype=self._dtype).data)
-            return
         self._pieces.append(np.ascontiguousarray(piece, dtype=self._dtype))
-        if self._length * self._dtype.itemsize > self._limit:
+        if self._file is None and self._length * self._dtype.itemsize > self._limit:
             self._file = _file_of(self)
-            for kept in self._pieces:
-                self._file.write(kept.data)
+        if self._file is not None:
+            with _room():
+                for kept in self._pieces:
+                    self._file.write(kept.data)
             self._pieces = []
 
     def whole(self) -> np.ndarray:
@@ -44,7 +51,8 @@ class Growing:
             together = np.concatenate([np.empty(0, dtype=self._dtype), *self._pieces])
             self._pieces = [together]
             return together
-        self._file.flush()  # the map outlives the file object
+        with _room():
+            self._file.flush()  # the map outlives the file object
         return np.memmap(self._file, dtype=self._dtype, mode="r", shape=(self._length,))
 
 
@@ -59,8 +67,7 @@ class Columns:
         self._array = np.empty((0, 0), dtype=dtype)
         size = count * rows * self._dtype.itemsize
         if size > (IN_MEMORY if in_memory is None else in_memory):
-            self._file = _file_of(self)
-            self._file.truncate(size)
+            self._file = _file_of(self, size)
         else:
             self._array = np.empty((count, rows), dtype=dtype)
 
@@ -69,16 +76,18 @@ class Columns:
         if self._file is None:
             self._array[:, first_row : first_row + values.shape[1]] = values
             return
-        for column in range(self.count):
-            self._file.seek((column * self.rows + first_row) * self._dtype.itemsize)
-            self._file.write(np.ascontiguousarray(values[column], dtype=self._dtype).data)
+        with _room():
+            for column in range(self.count):
+                self._file.seek((column * self.rows + first_row) * self._dtype.itemsize)
+                self._file.write(np.ascontiguousarray(values[column], dtype=self._dtype).data)
 
     def column(self, number: int) -> np.ndarray:
         """One column, shape (rows,)."""
         if self._file is None:
             return self._array[number]
         size = self.rows * self._dtype.itemsize
-        self._file.seek(number * size)
+        with _room():
+            self._file.seek(number * size)
         return np.frombuffer(self._file.read(size), dtype=self._dtype)
 
 
@@ -90,8 +99,7 @@ class Table:
         self._file: IO[bytes] | None = None
         self._array = np.empty((0, width), dtype=np.float32)
         if rows * width * 4 > (IN_MEMORY if in_memory is None else in_memory):
-            self._file = _file_of(self)
-            self._file.truncate(rows * width * 4)
+            self._file = _file_of(self, rows * width * 4)
         else:
             self._array = np.empty(self._shape, dtype=np.float32)
 
@@ -103,15 +111,17 @@ class Table:
         order = np.argsort(places, kind="stable")
         at, values = places[order], np.ascontiguousarray(values[order], dtype=np.float32)
         new = np.flatnonzero(np.diff(at, prepend=-2) != 1)
-        for start, stop in zip(new.tolist(), np.append(new[1:], len(at)).tolist(), strict=False):  # neighbours together
-            self._file.seek(int(at[start]) * self._shape[1] * 4)
-            self._file.write(values[start:stop].data)
+        with _room():
+            for start, stop in zip(new.tolist(), np.append(new[1:], len(at)).tolist(), strict=False):
+                self._file.seek(int(at[start]) * self._shape[1] * 4)
+                self._file.write(values[start:stop].data)  # neighbours together
 
     def whole(self) -> np.ndarray:
         """All rows, (rows, width), read-only where they are in a file; nothing may be put afterwards."""
         if self._file is None:
             return self._array
-        self._file.flush()  # the map outlives the file object
+        with _room():
+            self._file.flush()  # the map outlives the file object
         return np.memmap(self._file, dtype=np.float32, mode="r", shape=self._shape)
 
 
@@ -135,8 +145,28 @@ def let_go(array: np.ndarray) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _file_of(owner: object) -> IO[bytes]:
-    """A temporary file that is closed, and thereby gone, with its owner."""
-    file = tempfile.TemporaryFile(prefix="provender-")  # noqa: SIM115
-    weakref.finalize(owner, file.close)
+def _file_of(owner: object, size: int = 0) -> IO[bytes]:
+    """A temporary file of so many bytes that is closed, and thereby gone, with its owner."""
+    with _room():
+        file = tempfile.TemporaryFile(prefix="provender-")  # noqa: SIM115
+        weakref.finalize(owner, _closed, file)
+        file.truncate(size)
     return file
+
+
+def _closed(file: IO[bytes]) -> None:
+    """Close it; what could not be written any more was reported where it was to be written."""
+    with suppress(OSError):
+        file.close()
+
+
+@contextmanager
+def _room() -> Generator[None]:
+    """``StoreUnwritable`` where the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreUnwritable(
+            f"no room for what a step keeps beside memory in {tempfile.gettempdir()}: {reason}; set TMPDIR to a larger disk"
+        ) from error

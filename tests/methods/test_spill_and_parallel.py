@@ -1,6 +1,9 @@
 """Arrays in memory and in a file hold the same; threads keep the order and do not run ahead."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +31,9 @@ def test_what_was_let_go_takes_no_memory_and_is_read_again():
     whole = growing.whole()
 
     def of_files() -> int:
-        """Resident pages of files, in bytes."""
-        return int(re.findall(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[0]) << 10
+        """Resident pages of files, in bytes, also where temporary files lie in memory."""
+        found = re.findall(r"Rss(?:File|Shmem):\s+(\d+)", Path("/proc/self/status").read_text())
+        return sum(map(int, found)) << 10
 
     total = int(whole.sum(dtype=np.uint64))
     before = of_files()
@@ -77,6 +81,37 @@ def test_rows_of_a_table_lie_where_they_were_put_in_whatever_order(in_memory: in
     some = draw.permutation(60)[:17]
     assert np.array_equal(taken(whole, some), whole[some])
     assert taken(whole, some[:0]).shape == Table(0, 5).whole().shape == (0, 5)
+
+
+FULL = """
+import resource, signal
+import numpy as np
+from methods import spill
+from schemas.errors import StoreUnwritable
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+rows = np.ones((9000, 4), dtype=np.float32)
+def grown():
+    growing = spill.Growing(np.float32, 0)
+    for row in rows:
+        growing.append(row)
+    growing.whole()
+for way in (grown, lambda: spill.Table(9000, 4, 0), lambda: spill.Columns(4, 9000, 0)):
+    try:
+        way()
+    except StoreUnwritable as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of a file as POSIX does")
+def test_a_disk_that_is_full_is_told_with_the_way_out(tmp_path: Path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, env=environment, check=False)
+    said = done.stdout.splitlines()
+    assert len(said) == 3, done.stderr
+    assert all(f"beside memory in {tmp_path}: File too large; set TMPDIR to a larger disk" in line for line in said)
+    assert done.stderr == ""
 
 
 def test_results_come_in_order_and_few_items_wait():
