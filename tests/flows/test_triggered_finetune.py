@@ -24,6 +24,13 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROVENDER = [sys.executable, "-c", "from cli.main import main; main()"]
 
+#: The pools of prefect.yaml with a deployment each: all that is registered again.
+FEW = """
+deployments:
+  - {name: again, entrypoint: flows.ingest.ingest_source, work_pool: {name: cpu}}
+  - {name: again, entrypoint: flows.publish.publish, work_pool: {name: gpu}}
+"""
+
 
 def call(environment: dict[str, str], *words: str) -> Any:
     """What `provender … --json` says; its last words where it fails."""
@@ -37,12 +44,15 @@ def deployed(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Environment of a server with our deployments and a worker on each pool, all by one command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     environment = clean | {"PROVENDER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+    environment["PREFECT_WORKER_QUERY_SECONDS"] = "0.5"
     try:
         up = call(environment, "up", "--all", "--schedule", "collect/weekly")
         assert up["api"].startswith("http://127.0.0.1:"), "loopback only"
         assert set(up["workers"]) == {"cpu", "gpu"}
         assert up["schedules"] == ["collect/weekly: scheduled, 0 6 * * 0 UTC"]
-        assert call(environment, "up", "--all")["workers"] == up["workers"], "what runs already is left alone"
+        (tmp_path / "few.yaml").write_text(FEW, "utf-8")
+        again = call(environment, "up", "--all", "--file", str(tmp_path / "few.yaml"))
+        assert again == {**up, "schedules": []}, "what runs already is left alone"
         yield environment
     finally:
         assert call(environment, "down")["workers"] == ["cpu", "gpu"]
@@ -100,7 +110,8 @@ def port_of(api: str) -> int:
 
 
 def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, str], tmp_path: Path) -> None:
-    other_sites_are_refused(call(deployed, "up")["api"], Path(deployed["PROVENDER_HOME"]))
+    home = Path(deployed["PROVENDER_HOME"])
+    other_sites_are_refused(json.loads((home / "prefect-server.json").read_text())["api"], home)
     refused = subprocess.run(
         [*PROVENDER, "trigger", "curate/weekly"], env=deployed, cwd=ROOT, capture_output=True, text=True
     )
@@ -109,7 +120,7 @@ def test_curate_on_one_pool_triggers_finetune_on_the_other(deployed: dict[str, s
 
     rows = ROOT / "recipes" / "data" / "target.jsonl"
     call(deployed, "select", str(rows), "--keep-examples", "3", "--store", str(tmp_path / "ad-hoc"))
-    assert flow_runs(Path(deployed["PROVENDER_HOME"]), "select") == 1, "an ad-hoc verb found the running server"
+    assert flow_runs(home, "select") == 1, "an ad-hoc verb found the running server"
 
     store = curated(deployed, tmp_path, trigger="deployment", wait=True)
     assert {(r.what, r.status) for r in runs(store)} == {("curate", "completed"), ("finetune", "completed")}
