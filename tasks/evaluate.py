@@ -21,7 +21,7 @@ from tasks.events import StepProgress
 from tasks.materialise import Work, materialise, put_calls
 from tasks.stage_task import stage_task
 
-VERSION = 1
+VERSION = 2
 
 #: Columns of a row's scores, besides those of the metrics themselves.
 _PARTS = ("n_tokens", "before_loss", "before_win_reference")

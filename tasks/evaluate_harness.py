@@ -16,7 +16,7 @@ from tasks.evaluate import evaluate_model, weights_of
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
-VERSION = 1
+VERSION = 2
 
 
 def evaluate_trained(
