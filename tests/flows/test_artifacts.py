@@ -102,7 +102,7 @@ def test_progress_is_brought_up_to_date_and_ends_at_the_whole(
     (table,) = left["evaluation"]
     assert json.loads(table.data) == [
         {
-            "metric": "loss", "slice": "source=a <b>", "examples": 1, "before": None, "after": 1.2346,
+            "metric": "loss", "slice": "source=a <b>", "examples": 1, "before": None, "interval before": "", "after": 1.2346,
             "interval": "1.0000 to 2.0000", "change": None, "interval of the change": "",
         }
     ]  # fmt: skip
