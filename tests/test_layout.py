@@ -7,19 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.order import PLACES
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flows", "tasks", "schemas", "storage", "methods", "backends", "cli", "web")
 UNIONS = {"generate", "filter", "dedup", "decontaminate", "rank", "select", "mix"}
-FILES = sorted(p for top in (*PACKAGES, "tests", "benchmarks") for p in (ROOT / top).rglob("*.py"))
+FOLDERS = (*PACKAGES, "tests", "benchmarks")
 HEAVY = {"torch", "vllm", "transformers", "sentence_transformers", "trl", "peft", "faiss"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_file_is_short_and_says_what_it_is_for(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines; split it by idea"
-    if text.strip():
-        assert ast.get_docstring(ast.parse(text)), f"{path} does not say in its first line what it is for"
+@pytest.mark.parametrize("top", FOLDERS)
+def test_every_file_is_short_and_says_what_it_is_for(top: str) -> None:
+    files = {path: path.read_text("utf-8") for path in sorted((ROOT / top).rglob("*.py"))}
+    assert files
+    assert not {path for path, text in files.items() if text.count("\n") > 400}, "more than 400 lines; split it by idea"
+    silent = {path for path, text in files.items() if text.strip() and not ast.get_docstring(ast.parse(text))}
+    assert not silent, "these do not say in their first line what they are for"
+
+
+def test_files_that_begin_first_are_there() -> None:
+    assert [path for path in PLACES if not (ROOT / path).is_file()] == []
 
 
 def test_package_files_are_empty_or_a_union() -> None:

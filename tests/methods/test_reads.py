@@ -13,7 +13,7 @@ from schemas.method import TOKENS, JudgeMethod
 from tasks.columns import columns_for
 from tasks.judge import added
 from tests.methods._pools import awkward_pool, rng, ten_examples
-from tests.methods.test_unions import METHODS, applied, made, plain, ranking_of, using
+from tests.methods.test_unions import METHODS, applied, made, plain, quick, ranking_of, using
 
 #: Settings under which a method reads something else than with its defaults.
 ALSO: dict[str, list[dict[str, Any]]] = {
@@ -42,7 +42,7 @@ def only(pool: pl.DataFrame, method: Any) -> pl.DataFrame:
 
 @pytest.mark.parametrize(("name", "fields"), CASES)
 def test_a_method_says_the_same_of_a_pool_that_has_only_what_it_reads(name: str, fields: dict[str, Any] | None):
-    method = of(name, fields)
+    method = quick(of(name, fields))
     assert set(method.reads()) <= {*EXAMPLES, TOKENS}
     pool = ten_examples() if name.startswith("mix/") else awkward_pool()
     narrow = only(pool, method)

@@ -97,7 +97,7 @@ def test_a_poisoned_row_is_one_attempt_and_one_loss(tmp_path: Path) -> None:
 
 
 def test_hanging_requests_are_cut_and_sent_again(tmp_path: Path) -> None:
-    got = run(Faults(rates={"hang": 0.02}), tmp_path, timeout_seconds=1.0)
+    got = run(Faults(rates={"hang": 0.02}), tmp_path, timeout_seconds=2.0)
     assert got.counters["injected"]["hang"] >= 3
     assert not got.failures
 

@@ -113,10 +113,11 @@ def test_the_notes_and_the_table_of_runs_say_how_it_was_found():
 
 
 def test_the_kl_term_holds_the_mixture_near_the_prior_and_caps_bind():
-    far, near = weigh(LogLinear(kl=0, bootstraps=0, **FREE)), weigh(LogLinear(kl=50, bootstraps=0, **FREE))
+    plain = {"bootstraps": 0, "proxies": 40, "check_seeds": 1}
+    far, near = weigh(LogLinear(kl=0, **plain, **FREE)), weigh(LogLinear(kl=50, **plain, **FREE))
     sizes = np.array([240, 160, 80]) / 480
     assert np.abs(shares(near) - sizes).max() < 0.01 < np.abs(shares(far) - sizes).max()
-    capped = weigh(LogLinear(kl=0, bootstraps=0, total_examples=600, max_repeats=1.1))
+    capped = weigh(LogLinear(kl=0, **plain, total_examples=600, max_repeats=1.1))
     assert capped.take["c"] <= 110
     assert max(capped.notes["repetition"].values()) <= 1.1
 
