@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -15,11 +15,18 @@ import psutil
 
 from backends.engines import free_port
 from benchmarks._browse_store import some_ids
-from schemas.lineage import Manifest
+from schemas.lineage import DatasetRef, Manifest
 from storage.layout import REJECT
 from storage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+#: Pasted texts that are nowhere in the store.
+NOWHERE = (
+    "Ask the lighthouse keeper whether yesterday's herring were counted before or after the tide had turned.",
+    "zanzibarquux wobbled over forty violet gramophones while nobody at all was listening to the frost",
+)
 
 
 class Visit(NamedTuple):
@@ -167,6 +174,9 @@ def pages(store: Store, tag: str, other: str, times: int) -> Mapping[str, list[s
         "example, edited": [f"/e/{i}?{within}" for i in edited],
         "example, 12 digits, no dataset named": [f"/e/{i[:12]}" for i in gone],
         "neighbours": [f"/near/{i}?{within}" for i in kept],
+        "a pasted answer": many("/pasted?text={}", texts_of(store, ref, kept)),
+        "a pasted answer of a dropped row": many("/pasted?text={}", texts_of(store, steps["ingest web"].ref, gone)),
+        "a pasted text nobody wrote": many("/pasted?text={}", NOWHERE),
         "find an id": [f"/find?q={i}" for i in kept[:1]],
         "compare": [f"/compare?a={other}&b={tag}"],
         "compare, nothing chosen": ["/compare"],
@@ -181,6 +191,18 @@ def pages(store: Store, tag: str, other: str, times: int) -> Mapping[str, list[s
         "a run": ["/runs/20261121-030000-b0b0b0"],
         "cost": ["/cost"],
     }
+
+
+def texts_of(store: Store, ref: DatasetRef, ids: Sequence[str]) -> list[str]:
+    """The answers of these examples, in their order."""
+    wanted = [bytes.fromhex(i) for i in ids]
+    found: dict[bytes, str] = {}
+    for home in store.describe(ref).homes or (ref,):
+        rows = pl.scan_parquet(store.paths(home, "examples")).filter(pl.col("id").is_in(wanted))
+        found |= {
+            row["id"]: row["messages"][-1]["content"] for row in rows.select("id", "messages").collect().to_dicts()
+        }
+    return [found[i] for i in wanted]
 
 
 def step_name(manifest: Manifest) -> str:

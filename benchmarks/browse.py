@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._browse_pages import ROOT, Serving, Visit, a_dropped_id, pages
+from benchmarks._browse_pages import ROOT, Serving, Visit, a_dropped_id, pages, texts_of
 from benchmarks._browse_store import build, graph_store, some_ids
 from storage.store import Store
 
@@ -76,13 +76,14 @@ def measure_trace(folder: Path, tag: str, times: int) -> dict[str, dict[str, flo
     gone = [a_dropped_id(store, tag, i) for i in range(times)]
     objects = [path for path in (folder / "objects").rglob("*") if path.is_file()]
 
-    def fresh(example: str, cold: bool) -> float:
+    def fresh(example: str | Sequence[str], cold: bool) -> float:
         if cold:
             forget(objects)
         code = "import sys; from cli.main import main; sys.argv[0] = 'provender'; main()"
+        asked = [example] if isinstance(example, str) else example
         began = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", code, "trace", example, "--store", str(folder), "--json"],
+            [sys.executable, "-c", code, "trace", *asked, "--store", str(folder), "--json"],
             check=True,
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
@@ -95,6 +96,9 @@ def measure_trace(folder: Path, tag: str, times: int) -> dict[str, dict[str, flo
         "trace, dropped": told([fresh(i, False) for i in gone]),
         "trace, dropped, 12 digits": told([fresh(i[:12], False) for i in gone]),
         "trace, files out of memory": told([fresh(i, True) for i in gone]),
+        "trace --text, everything looked through": told(
+            [fresh(["--text", text], False) for text in texts_of(store, store.resolve(tag), kept[:4])]
+        ),
     }
 
 

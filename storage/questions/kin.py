@@ -306,11 +306,11 @@ def descendants(reader: Reader, scope: Scope, place: Place) -> tuple[tuple[Relat
             of.setdefault(int(row), []).append(known[manifest.homes[home], int(parent_row)])
         room = LIMIT - len(found)
         left += max(0, len(of) - room)
-        for row in list(of)[:room]:
+        listed = list(of)[:room]
+        told = {(manifest.ref, row): tuple(dict.fromkeys(name for name, _ in of[row])) for row in listed}
+        for row, view in zip(listed, relatives(reader, list(told), steps=1, of=told), strict=True):
             steps = 1 + min(step for _, step in of[row])
-            names = tuple(dict.fromkeys(name for name, _ in of[row]))
-            (view,) = relatives(reader, [(manifest.ref, row)], steps=steps, of={(manifest.ref, row): names})
-            found.append(view)
+            found.append(view if steps == 1 else view.model_copy(update={"steps": steps}))
             known[manifest.ref, row] = (view.id, steps)
     return tuple(found), left
 

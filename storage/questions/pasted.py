@@ -34,7 +34,7 @@ HOW: Mapping[How, str] = {
 }  # fmt: skip
 
 #: Seconds that one request looks for; the next one goes on where it stopped.
-SECONDS = 0.4
+SECONDS = 0.1
 #: Rows shown, and rows kept of each object.
 SHOWN, KEPT = 12, 24
 #: Characters that are looked for, and runs of words taken from them, evenly spread.
@@ -85,7 +85,7 @@ class _Wanted:
     words: str  # between spaces
     runs: tuple[str, ...]
     unit: str  # what a run is
-    rare: tuple[str, ...]  # a row that shares a run holds one of these; empty: every row is compared
+    longest: tuple[str, ...]  # words that a row with all of the text's words holds
     key: str
 
 
@@ -110,15 +110,17 @@ def pasted(
     found, seen, rows = _looked(reader, lineages, wanted, seconds, damage, told)
     best: dict[bytes, tuple[float, DatasetRef, int]] = {}
     found.sort(key=lambda one: -one[0])  # equal ones stay in the order in which lineages are looked through
-    with legible("the examples that were found"):
-        some = reader.examples(
-            [(ref, row) for _, ref, row in found[: SHOWN * 4]], ("id", "source", "messages", "worse")
-        )
     shown: dict[bytes, dict[str, Any]] = {}
-    for one, example in zip(found, some, strict=False):
-        if example["id"] not in best and len(best) < SHOWN:
-            best[example["id"]] = one
-            shown[example["id"]] = example
+    for start in range(0, len(found), SHOWN):  # a row may be there in several versions
+        if len(best) == SHOWN:
+            break
+        part = found[start : start + SHOWN]
+        with legible("the examples that were found"):
+            some = reader.examples([(ref, row) for _, ref, row in part], ("id", "source", "messages", "worse"))
+        for one, example in zip(part, some, strict=True):
+            if example["id"] not in best and len(best) < SHOWN:
+                best[example["id"]] = one
+                shown[example["id"]] = example
     hits = [_hit(shown[id_], home, row, score, text, wanted) for id_, (score, home, row) in best.items()]
     hits.sort(key=lambda hit: (_ORDER[hit.how], -(hit.share or 0.0)))
     near_in, near_by, near = _nearest(reader, lineages[0], text, {hit.place.id for hit in hits}, damage)
@@ -135,9 +137,18 @@ _SAME, _HOLDS = 3.0, 2.0  # scores of a row; below stands its share of runs
 _UNTOLD = (StoreError, MissingDataset, OSError, pl.exceptions.PolarsError)
 
 
-def _plain(column: pl.Expr) -> pl.Expr:
-    """Words alone, lower case, a space before and after each."""
-    words = column.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
+#: Turns of ASCII are in normal form as they are; the others must be brought into it.
+_FOLDED = ((pl.col("content").str.len_bytes() == pl.col("content").str.len_chars(), False),
+           (pl.col("content").str.len_bytes() != pl.col("content").str.len_chars(), True))  # fmt: skip
+
+
+def _plain(column: pl.Expr, *, folds: bool = True) -> pl.Expr:
+    """Words alone, lower case, a space before and after each. Without ``folds`` the text is ASCII."""
+    words = (
+        (column.str.normalize("NFKC") if folds else column)
+        .str.to_lowercase()
+        .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
+    )
     return pl.lit(" ") + words.str.strip_chars(" ") + pl.lit(" ")
 
 
@@ -154,8 +165,8 @@ def _wanted(text: str) -> _Wanted:
     runs = list(dict.fromkeys(runs))
     if len(runs) > MOST_RUNS:
         runs = [runs[i] for i in np.linspace(0, len(runs) - 1, MOST_RUNS).astype(int)]
-    rare = tuple(sorted(set(each), key=lambda word: (-len(word), word))[:8]) if words.isascii() else ()
-    return _Wanted(words, tuple(runs), unit, rare, hashlib.sha256(words.encode()).hexdigest()[:32])
+    longest = tuple(sorted(set(each), key=lambda word: (-len(word), word))[:8])
+    return _Wanted(words, tuple(runs), unit, longest, hashlib.sha256(words.encode()).hexdigest()[:32])
 
 
 def _looked(
@@ -170,16 +181,18 @@ def _looked(
     refs = list(dict.fromkeys(m.ref for scope in lineages for m in reversed(scope.manifests)))
     parts = {ref: reader.manifest(ref).parts.get("examples", ()) for ref in refs}
     rows = sum(part.rows for some in parts.values() for part in some)
-    until = None if seconds is None or rows <= AT_ONCE else time.monotonic() + seconds
+    began = time.monotonic()
+    until = None if seconds is None or rows <= AT_ONCE else began + seconds
     found: list[tuple[float, DatasetRef, int]] = []
-    seen = fresh = 0
+    seen = fresh = 0  # rows, and those of them that no earlier request has looked at
     for ref, objects in parts.items():
         start = 0
         for number, part in enumerate(objects):
             key = (str(reader.store.root), reader.manifest(ref).commit_id, "pasted", number, wanted.key)
             known: dict[str, Array] | None = arrays.get(key)
-            if known is None and (not fresh or until is None or time.monotonic() < until):
-                fresh += 1
+            now = time.monotonic()
+            if known is None and (not fresh or until is None or now + part.rows * (now - began) / fresh <= until):
+                fresh += part.rows
                 try:
                     with legible(f"examples of {ref}"):
                         known = _object(reader.objects(ref, "examples")[number][0], wanted)
@@ -208,10 +221,13 @@ def _object(table: pl.LazyFrame, wanted: _Wanted) -> dict[str, Array]:
         for name in ("messages", "worse")
     ]
     turns = pl.concat([side.select("row", pl.col("turn").struct.field("content")) for side in sides]).drop_nulls()
-    if wanted.rare:
-        told = pl.col("content").str.contains_any(list(wanted.rare), ascii_case_insensitive=True)
-        turns = turns.filter(pl.col("row").is_in(turns.filter(told)["row"].unique().implode()))
-    plain = turns.select("row", _plain(pl.col("content")).alias("words"))
+    turns = turns.filter(pl.col("row").is_in(_candidates(turns, wanted).implode()))
+    plain = pl.concat(
+        [
+            turns.filter(one).select("row", _plain(pl.col("content"), folds=folds).alias("words"))
+            for one, folds in _FOLDED
+        ]
+    ).sort("row", maintain_order=True)
     whole = plain.group_by("row", maintain_order=True).agg(
         pl.col("words").str.join("").str.replace_all("  ", " ", literal=True).alias("all"),
         (pl.col("words") == wanted.words).any().alias("same"),
@@ -249,6 +265,26 @@ class _Hit:
     similarity: float | None = None
 
 
+def _candidates(turns: pl.DataFrame, wanted: _Wanted) -> pl.Series:
+    """Rows worth comparing word by word: a turn has a run of the text between plain spaces, or all of its longest words.
+
+    Telling words apart costs twenty times as much as looking for a few of them.
+    """
+    runs = [run.strip() for run in wanted.runs]
+    found: list[pl.Series] = []
+    for one, folds in _FOLDED:
+        left = turns.filter(one)
+        text = pl.col("content").str.normalize("NFKC").str.to_lowercase() if folds else pl.col("content")
+        left = left.select("row", text.alias("content"))
+        has_run = left.select(pl.col("content").str.contains_any(runs, ascii_case_insensitive=True)).to_series()
+        found.append(left.filter(has_run)["row"])
+        left = left.filter(~has_run)
+        for word in wanted.longest:
+            left = left.filter(pl.col("content").str.contains_any([word], ascii_case_insensitive=True))
+        found.append(left["row"])
+    return pl.concat(found).unique()
+
+
 def _hit(example: Mapping[str, Any], home: DatasetRef, row: int, score: float, text: str, wanted: _Wanted) -> _Hit:
     turns = [turn["content"] or "" for name in ("messages", "worse") for turn in example[name] or ()]
     how: How
@@ -264,26 +300,35 @@ def _hit(example: Mapping[str, Any], home: DatasetRef, row: int, score: float, t
 
 
 def _told(reader: Reader, lineages: Sequence[Scope], hits: Sequence[_Hit]) -> Iterator[PastedHit]:
-    """Rows with their fates: the sentence that the page of each begins with."""
-    in_scope = [next((scope for scope in lineages if hit.place.home in scope.refs), lineages[-1]) for hit in hits]
+    """Rows with their fates: the sentence that the page of each begins with. That of a tag's lineage never changes."""
+    where = [next((scope for scope in lineages if hit.place.home in scope.refs), lineages[-1]) for hit in hits]
+    keys = [(str(reader.store.root), "fate", str(scope.target), scope.tag, hit.place.id)
+            for hit, scope in zip(hits, where, strict=True)]  # fmt: skip
+    known: list[tuple[str | None, str] | None] = [arrays.get(key) for key in keys]
     for scope in lineages:
-        mine = [hit.place for hit, own in zip(hits, in_scope, strict=True) if own is scope]
-        for manifest in scope.manifests if mine else ():
+        new = [hit.place for hit, own, told in zip(hits, where, known, strict=True) if own is scope and not told]
+        for manifest in scope.manifests if new else ():
             with suppress(*_UNTOLD):  # said by the row whose story it is
-                reader.locate(manifest.ref, [(place.home, place.row) for place in mine])
-    for hit, scope in zip(hits, in_scope, strict=True):
-        outcome: str | None
-        try:
-            with legible(f"the story of example {hit.place.id.hex()}"):
-                outcome, says = fate(reader, scope, hit.place)
-        except _UNTOLD as error:
-            outcome, says = None, f"its story cannot be told: {error}"[:300]
+                reader.locate(manifest.ref, [(place.home, place.row) for place in new])
+    for hit, scope, key, told in zip(hits, where, keys, known, strict=True):
+        if told is None:
+            told = _fate(reader, scope, hit.place)
+            if told[0] is not None and scope.target is not None:
+                arrays.keep(key, told)
         spoken = next((turn["content"] for turn in hit.example["messages"] or () if turn["role"] != "system"), "")
         yield PastedHit(
             id=hit.place.id.hex(), how=hit.how, says=hit.says, share=hit.share, similarity=hit.similarity,
             source=str(hit.example["source"] or ""), preview=preview(spoken or "", 160), home=str(hit.place.home),
-            outcome=outcome, fate=says,
+            outcome=told[0], fate=told[1],
         )  # fmt: skip
+
+
+def _fate(reader: Reader, scope: Scope, place: Place) -> tuple[str | None, str]:
+    try:
+        with legible(f"the story of example {place.id.hex()}"):
+            return fate(reader, scope, place)
+    except _UNTOLD as error:
+        return None, f"its story cannot be told: {error}"[:300]
 
 
 def _nearest(
@@ -300,17 +345,19 @@ def _nearest(
             if mine is None or not len(held.at):
                 return named, held.by, []
             likeness = held.rows @ mine
-            best = np.argsort(-likeness, kind="stable")[: NEAREST + 2 * SHOWN]
+            best = np.argsort(-likeness, kind="stable")[: NEAREST + len(known) + 4]
+            best = best[likeness[best] >= LEAST_LIKENESS]
             some = places(reader, scope.target).at(held.at[best])
             there = [(some.homes[home], int(row)) for home, row in zip(some.home, some.row, strict=True)]
-            rows = reader.examples(there, ("id", "source", "messages"))
+            key = (str(reader.store.root), "pasted beside", *there)
+            rows = arrays.of(key, lambda: reader.examples(there, ("id", "source", "messages")))
     except (StoreError, OSError, pl.exceptions.PolarsError) as error:
         damage.append(Damage(place=named, problem=str(error)[:300]))
         return named, None, []
     found: list[_Hit] = []
     for i, (home, at), row in zip(best.tolist(), there, rows, strict=True):
         cosine = float(likeness[i])
-        if row["id"] in known or cosine < LEAST_LIKENESS or len(found) >= NEAREST:
+        if row["id"] in known or len(found) >= NEAREST:
             continue
         known.add(row["id"])
         says = f"reads alike: cosine {cosine:.2f}"

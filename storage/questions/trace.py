@@ -34,6 +34,7 @@ class Walk:
     """One example's way through a scope: its hops, and where versions hold it."""
 
     place: Place
+    brief: bool = False  # its end is asked for: what only describes the way is left out
     hops: list[Hop] = field(default_factory=list)
     present: dict[DatasetRef, list[int]] = field(default_factory=dict)
     successor: Place | None = None
@@ -83,7 +84,7 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
 
 def fate(reader: Reader, scope: Scope, place: Place) -> tuple[Outcome, str]:
     """The outcome of an example and the sentence its story begins with, without the rest of the story."""
-    walks = _chain(reader, scope, place)
+    walks = _chain(reader, scope, place, brief=True)
     mine = next(walk for walk in walks if walk.place == place)
     told = _answer(reader, scope, walks, mine, ())
     if told[0] in ("kept", "dropped", "quarantined"):
@@ -91,7 +92,7 @@ def fate(reader: Reader, scope: Scope, place: Place) -> tuple[Outcome, str]:
     return _answer(reader, scope, walks, mine, descendants(reader, scope, place)[0])
 
 
-def _chain(reader: Reader, scope: Scope, place: Place) -> list[Walk]:
+def _chain(reader: Reader, scope: Scope, place: Place, *, brief: bool = False) -> list[Walk]:
     """The example's walk, with the walks of what it was edited from before it and edited into after it."""
     first = place
     for _ in range(50):
@@ -101,15 +102,15 @@ def _chain(reader: Reader, scope: Scope, place: Place) -> list[Walk]:
             break
         home, row = link.parents[0]
         first = Place(reader.rows(home, "examples", [row], ("id",))["id"][0], home, row)
-    walks = [walk(reader, scope, first)]
+    walks = [walk(reader, scope, first, brief=brief)]
     while walks[-1].successor is not None and len(walks) < 50:
-        walks.append(walk(reader, scope, walks[-1].successor))
+        walks.append(walk(reader, scope, walks[-1].successor, brief=brief))
     return walks
 
 
-def walk(reader: Reader, scope: Scope, place: Place) -> Walk:
-    """What each step in scope did with exactly this example, in order."""
-    way = Walk(place)
+def walk(reader: Reader, scope: Scope, place: Place, *, brief: bool = False) -> Walk:
+    """What each step in scope did with exactly this example, in order; ``brief`` leaves ranks out, which read a column."""
+    way = Walk(place, brief)
     for manifest in scope.manifests:
         if manifest.ref == place.home:
             way.present[manifest.ref] = reader.positions_of(manifest.ref, place.home, place.row)
@@ -157,7 +158,7 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
         score = scores.get("score")
         if step.stage in ("evaluate", "losses"):
             return Hop(**base, kind="read", scores=scores, sentence=_measured_words(scores))
-        rank = _rank(reader, manifest.ref, score)
+        rank = None if way.brief else _rank(reader, manifest.ref, score)
         words = f"Ranked {rank:,} of {base['of']:,}" if rank else f"Could not be scored among {base['of']:,}"
         words += f" by {step.method}" + (f": score {number(score)}" if score is not None else "")
         return Hop(**base, kind="ranked", scores=scores, rank=rank, sentence=words)

@@ -62,6 +62,18 @@ def test_a_whole_conversation_and_a_text_without_spaces_are_found(store: Store) 
     assert how(pasted(store, part))[NOTES[5]] == "shares"
 
 
+def test_the_same_words_are_found_whatever_stands_between_them_and_however_they_are_written(store: Store) -> None:
+    """Not one run of the text stands between plain spaces there; fullwidth letters are the same letters."""
+    torn = ", ".join(BREAD.rstrip(".").replace(",", "").split())
+    wide = "".join(chr(ord(c) + 0xFEE0) if "!" < c < "~" and c.isalpha() else c for c in BREAD)
+    listed = "\n".join(BREAD.split())
+    other = ingest(store, [torn, wide, listed, "nothing of that kind"], "other")
+    found = pasted(store, BREAD)
+    ids = {row.hex(): i for i, row in enumerate(examples([torn, wide, listed], "other")["id"])}
+    assert {ids[hit.id]: hit.how for hit in found.hits if hit.id in ids} == dict.fromkeys(range(3), "words")
+    assert {hit.home for hit in found.hits if hit.id in ids} == {str(other.ref)}
+
+
 def test_a_search_goes_on_where_its_time_ran_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.questions.pasted.AT_ONCE", 0)
     arrays.clear()
