@@ -44,7 +44,7 @@ def deployed(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Environment of a server with our deployments and a worker on each pool, all by one command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     environment = clean | {"PROVENDER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
-    environment["PREFECT_WORKER_QUERY_SECONDS"] = "0.5"
+    environment["PREFECT_WORKER_QUERY_SECONDS"] = "1"
     try:
         up = call(environment, "up", "--all", "--schedule", "collect/weekly")
         assert up["api"].startswith("http://127.0.0.1:"), "loopback only"
