@@ -60,7 +60,7 @@ def main() -> None:
             f"{filtered:.4f} in {seconds:.1f} s; by chance {loss_on(drawn, target):.4f} in {drawn_seconds:.1f} s. Learned "
             f"{warm * BATCH + taken} of {len(talks)} ({course.steps} steps for {ceil(len(talks) / BATCH)}), measured "
             f"{int(course.measured.sum())}, not even that {int(course.skipped.sum())}, words decide from "
-            f"{course.predicted_from}",
+            f"{course.predicted_from} (lowest mean surprise before {course.surprise:.2f})",
             flush=True,
         )
     for other, gap in gaps.items():

@@ -19,6 +19,8 @@ class Course:
     ``skipped`` the passes in which the predictor spared even those. ``loss`` is the first measured one (nats per token,
     NaN for none), ``odds`` the predictor's last word on being hard (nats). ``steps`` counts optimizer steps, warm-up
     included; ``predicted_from`` is how many rows had come when the predictor began to decide, None where it never did.
+    ``surprise`` is the predictor's lowest mean surprise over a window up to then, in nats, NaN where no window was full: a coin's
+    is 0.693, and who is sure and wrong has more.
     """
 
     learned: np.ndarray
@@ -29,6 +31,7 @@ class Course:
     threshold: float
     steps: int
     predicted_from: int | None
+    surprise: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def filtered_training(
     bayes, surprise = GrowingBayes(size), list[float]()
     learned, measured, skipped = (np.zeros(count, dtype=np.int64) for _ in range(3))
     first, recent, waiting = np.full(count, np.nan), list[float](), list[int]()
-    steps, predicted_from = 0, None
+    steps, predicted_from, lowest = 0, None, float("nan")
 
     def train(some: Sequence[int], number: int) -> list[float]:
         history = session.learn([talks[i] for i in some], epochs=1.0, part=(number, total))
@@ -79,12 +82,10 @@ def filtered_training(
             recent = (recent + [float(np.mean(history))] * len(part))[-plan.window :]
             continue
         threshold = float(np.mean(recent))
-        if (
-            predicted_from is None
-            and len(surprise) >= plan.window
-            and np.mean(surprise[-plan.window :]) <= plan.certainty
-        ):
-            predicted_from = seen
+        if predicted_from is None and len(surprise) >= plan.window:
+            now = float(np.mean(surprise[-plan.window :]))
+            lowest = float(np.fmin(lowest, now))
+            predicted_from = seen if now <= plan.certainty else None
         odds = bayes.odds([texts[i] for i in part])
         if predicted_from is not None:
             skipped[[i for i, odd in zip(part, odds, strict=True) if odd < 0]] += 1
@@ -103,7 +104,7 @@ def filtered_training(
             steps += len(train(some, number))
             learned[some] += 1
     threshold = float(np.mean(recent)) if recent else float("nan")
-    return Course(learned, measured, skipped, first, bayes.odds(texts), threshold, steps, predicted_from)
+    return Course(learned, measured, skipped, first, bayes.odds(texts), threshold, steps, predicted_from, lowest)
 
 
 def word_numbers(texts: Sequence[set[str]], min_texts: int) -> list[np.ndarray]:

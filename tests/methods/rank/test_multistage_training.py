@@ -104,6 +104,13 @@ def test_threshold_batches_and_the_last_short_batch_by_hand() -> None:
     assert course.measured.tolist() == [0] * 4 + [1] * 6
     assert course.steps == 4
     assert course.predicted_from is None
+    guesses = [
+        0.5,
+        0.5,
+        0.8,
+        0.2,
+    ]  # nothing known of 4 and 5, then even words are hard as 4 to 1, and 7 is hard as well
+    assert course.surprise == pytest.approx(-np.mean(np.log(guesses))), "worse than a coin: the words do not decide"
     short: Any = Scripted([*losses, 7.0])
     filtered_training(
         short, [*talks, [Turn("user", "x"), Turn("assistant", "10")]], [*texts, texts[0]], [np.arange(11)], Plan(2, 4, 4, 1e-9)
