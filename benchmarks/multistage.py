@@ -9,12 +9,14 @@ import argparse
 import time
 from collections.abc import Sequence
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backends.protocols import Turn
 from backends.tune.torch_loop import TorchTuner
+from benchmarks._figures import Figures, Found
 from benchmarks._mixture_data import SHIPPED, alpaca, columns
 from methods.asking.prompts import question
 from methods.mixtures.findings import student_interval
@@ -26,48 +28,62 @@ LONGEST, TARGET, BATCH = 500, 48, 16
 
 
 def main() -> None:
-    """One line per seed and kind of training, then the paired differences."""
+    """One line per seed with its three trainings, then the paired differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=400, help="rows to train on, a third of each kind")
     parser.add_argument("--seeds", type=int, default=3, help="orders of the rows, each trained in all three ways")
     parser.add_argument(
         "--certainty", type=float, default=0.5, help="mean surprise, nats, at which the words begin to decide"
     )
+    parser.add_argument("--work", type=Path, help="folder in which finished seeds are kept, and found again")
     chosen = parser.parse_args()
+    kept = Figures(chosen.work / "multistage.jsonl" if chosen.work else None)
     talks, target = lessons(chosen.rows)
-    texts = word_numbers([set(words(" ".join(t.content for t in talk))) for talk in talks], 2)
-    engine = TorchTuner(batch_size=BATCH, threads=1).open()
     plan = Plan(BATCH, ceil(0.15 * len(talks)), 128, chosen.certainty)
-    warm = ceil(plan.warmup / BATCH)  # steps
-    print(f"{len(talks)} rows, {len(target)} held out, the first {warm * BATCH} unfiltered")
+    print(f"{len(talks)} rows, {len(target)} held out, the first {unfiltered(plan)} unfiltered")
     print("nats per token on the held out, processor seconds")
     gaps: dict[str, list[float]] = {"all": [], "chance": []}
     for seed in range(chosen.seeds):
-        order = np.random.default_rng(seed).permutation(len(talks))
-        untrained = loss_on(engine.start(seed), target)
-        plain, plain_seconds = learned(engine, seed, talks, order)
-        session, start = engine.start(seed), time.process_time()
-        course = filtered_training(session, talks, texts, [order], plan)
-        seconds, filtered = time.process_time() - start, loss_on(session, target)
-        taken = int(course.learned.sum())
-        rest = np.random.default_rng([seed, 1]).choice(order[warm * BATCH :], taken, replace=False)
-        rest = order[np.isin(order, rest)]  # in the order of the others
-        drawn, drawn_seconds = learned(engine, seed, talks, np.concatenate([order[: warm * BATCH], rest]))
-        gaps["all"].append(filtered - loss_on(plain, target))
-        gaps["chance"].append(filtered - loss_on(drawn, target))
-        print(
-            f"seed {seed}: untrained {untrained:.4f}; all {loss_on(plain, target):.4f} in {plain_seconds:.1f} s; filtered "
-            f"{filtered:.4f} in {seconds:.1f} s; by chance {loss_on(drawn, target):.4f} in {drawn_seconds:.1f} s. Learned "
-            f"{warm * BATCH + taken} of {len(talks)} ({course.steps} steps for {ceil(len(talks) / BATCH)}), measured "
-            f"{int(course.measured.sum())}, not even that {int(course.skipped.sum())}, words decide from "
-            f"{course.predicted_from} (lowest mean surprise before {course.surprise:.2f})",
-            flush=True,
-        )
+        asked = {"rows": len(talks), "seed": seed, "certainty": chosen.certainty}
+        loss = kept.get(asked) or kept.put(asked, trained(seed, talks, target, plan))
+        gaps["all"].append(loss["filtered"] - loss["all"])
+        gaps["chance"].append(loss["filtered"] - loss["chance"])
+        print(f"seed {seed}: {loss['says']}", flush=True)
     for other, gap in gaps.items():
         found = student_interval(gap)
         print(
             f"filtered - {other}: {found.estimate:+.4f} (95 % {found.low:+.4f} to {found.high:+.4f}), {len(gap)} seeds"
         )
+
+
+def trained(seed: int, talks: Sequence[list[Turn]], target: list[list[Turn]], plan: Plan) -> Found:
+    """Losses on the target after training on all rows, on what the filter lets through, and on as many by chance."""
+    engine = TorchTuner(batch_size=BATCH, threads=1).open()
+    texts = word_numbers([set(words(" ".join(t.content for t in talk))) for talk in talks], 2)
+    order, warm = np.random.default_rng(seed).permutation(len(talks)), unfiltered(plan)
+    untrained = loss_on(engine.start(seed), target)
+    plain, plain_seconds = learned(engine, seed, talks, order)
+    session, start = engine.start(seed), time.process_time()
+    course = filtered_training(session, talks, texts, [order], plan)
+    seconds = time.process_time() - start
+    taken = int(course.learned.sum())
+    rest = np.random.default_rng([seed, 1]).choice(order[warm:], taken, replace=False)
+    rest = order[np.isin(order, rest)]  # in the order of the others
+    drawn, drawn_seconds = learned(engine, seed, talks, np.concatenate([order[:warm], rest]))
+    losses = {"all": loss_on(plain, target), "filtered": loss_on(session, target), "chance": loss_on(drawn, target)}
+    says = (
+        f"untrained {untrained:.4f}; all {losses['all']:.4f} in {plain_seconds:.1f} s; filtered {losses['filtered']:.4f} in "
+        f"{seconds:.1f} s; by chance {losses['chance']:.4f} in {drawn_seconds:.1f} s. Learned {warm + taken} of {len(talks)} "
+        f"({course.steps} steps for {ceil(len(talks) / BATCH)}), measured {int(course.measured.sum())}, not even that "
+        f"{int(course.skipped.sum())}, words decide from {course.predicted_from} (lowest mean surprise up to then "
+        f"{course.surprise:.2f})"
+    )
+    return {**losses, "says": says}
+
+
+def unfiltered(plan: Plan) -> int:
+    """Rows of the warm-up, in whole steps."""
+    return ceil(plan.warmup / plan.batch) * plan.batch
 
 
 def learned(engine: Any, seed: int, talks: Sequence[Sequence[Turn]], order: np.ndarray) -> tuple[Any, float]:

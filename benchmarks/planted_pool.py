@@ -11,7 +11,6 @@ another pool, another target and other seeds; with ``--work`` what is measured i
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import polars as pl
 from backends.embed.static import Static
 from backends.llm.transformers import Transformers
 from backends.tune.torch_loop import TorchTuner
+from benchmarks._figures import Figures, Found
 from methods.asking.prompts import question
 from methods.rank import AnyRank
 from methods.rank.dsir import Dsir
@@ -41,13 +41,10 @@ KINDS = ("in-domain", "out-of-domain", "corrupted")
 OFFLINE = {"llm", "judge", "student", "embed", "tune"}
 
 
-Found = Mapping[str, Any]  # of one method on one draw: shares per budget, seconds; or what it refused with
-
-
 def main() -> None:
     """Measure what is not yet measured, while there is time, then print the table of all."""
     args = _arguments()
-    kept = Kept(args.work)
+    kept = Figures(args.work / "planted_pool.jsonl" if args.work else None)
     using, until = engines(), time.perf_counter() + 60 * args.minutes
     results: dict[str, list[Found]] = {}
     left = 0
@@ -72,31 +69,8 @@ def main() -> None:
     print(f"{left} measurements left: run the same command again" if left else "done")
 
 
-class Kept:
-    """Lines of JSON, one per measurement, in a file of ``folder``; without a folder nothing outlives the process."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.path = folder / "planted_pool.jsonl" if folder else None
-        self.known: dict[str, Found] = {}
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
-            self.known = {json.dumps(one["asked"], sort_keys=True): one["found"] for one in map(json.loads, lines)}
-
-    def get(self, asked: Found) -> Found | None:
-        """What was measured for this question, by any earlier run."""
-        return self.known.get(json.dumps(asked, sort_keys=True))
-
-    def put(self, asked: Found, found: Found) -> Found:
-        """Remember it; refusals only for this process, since the next may have what was missing."""
-        if self.path and "refused" not in found:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"asked": asked, "found": found}, sort_keys=True) + "\n")
-        return found
-
-
 def measured(pick: Callable[[int], list[bytes]], kind_of: Mapping[bytes, str]) -> Found:
-    """Shares of each kind among the selected at every budget, and the seconds of it all."""
+    """Shares of each kind among the selected at every budget, and the seconds of it all; or why it refused."""
     start = time.perf_counter()
     try:
         chosen = [[kind_of[one] for one in pick(round(budget * len(kind_of)))] for budget in BUDGETS]

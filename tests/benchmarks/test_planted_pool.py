@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planted_pool import Kept, measured, planted, show
+from benchmarks._figures import Figures
+from benchmarks.planted_pool import measured, planted, show
 
 TWO_DRAWS = [
     {"shares": [{"in-domain": a, "out-of-domain": 0.0, "corrupted": b}] * 2, "seconds": 1.0}
@@ -38,10 +39,10 @@ def test_a_method_that_refuses_says_why() -> None:
 
 
 def test_what_was_measured_is_found_by_the_next_process_but_not_for_other_settings(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = Figures(tmp_path / "work" / "figures.jsonl")
     kept.put({"method": {"method": "less"}, "draw": 0}, TWO_DRAWS[0])
     kept.put({"method": {"method": "deita"}, "draw": 0}, {"refused": "no judge"})
-    again = Kept(tmp_path)
+    again = Figures(tmp_path / "work" / "figures.jsonl")
     assert again.get({"draw": 0, "method": {"method": "less"}}) == TWO_DRAWS[0]
     assert again.get({"draw": 1, "method": {"method": "less"}}) is None
     assert again.get({"draw": 0, "method": {"method": "deita"}}) is None  # what was missing may be there next time
