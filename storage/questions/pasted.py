@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
+from unicodedata import is_normalized, normalize
 
 import numpy as np
 import polars as pl
@@ -137,23 +138,26 @@ _SAME, _HOLDS = 3.0, 2.0  # scores of a row; below stands its share of runs
 _UNTOLD = (StoreError, MissingDataset, OSError, pl.exceptions.PolarsError)
 
 
-#: Turns of ASCII are in normal form as they are; the others must be brought into it.
-_FOLDED = ((pl.col("content").str.len_bytes() == pl.col("content").str.len_chars(), False),
-           (pl.col("content").str.len_bytes() != pl.col("content").str.len_chars(), True))  # fmt: skip
-
-
-def _plain(column: pl.Expr, *, folds: bool = True) -> pl.Expr:
-    """Words alone, lower case, a space before and after each. Without ``folds`` the text is ASCII."""
-    words = (
-        (column.str.normalize("NFKC") if folds else column)
-        .str.to_lowercase()
-        .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
-    )
+def _plain(column: pl.Expr) -> pl.Expr:
+    """Words alone of a text in normal form, lower case, a space before and after each."""
+    words = column.str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
     return pl.lit(" ") + words.str.strip_chars(" ") + pl.lit(" ")
 
 
+def _in_normal_form(turns: pl.DataFrame) -> pl.DataFrame:
+    """Turns in NFKC. Most are already: ASCII always is, and to ask costs a fifth of bringing a text into it."""
+    numbered = turns.with_row_index("turn")
+    beyond = numbered.filter(pl.col("content").str.len_bytes() != pl.col("content").str.len_chars())
+    strange = [not is_normalized("NFKC", text) for text in beyond["content"].to_list()]
+    mended = beyond.filter(pl.Series(strange, dtype=pl.Boolean)).with_columns(pl.col("content").str.normalize("NFKC"))
+    if not mended.height:
+        return turns
+    others = numbered.join(mended.select("turn"), on="turn", how="anti")
+    return pl.concat([others, mended]).sort("turn").drop("turn")
+
+
 def _wanted(text: str) -> _Wanted:
-    words = pl.select(_plain(pl.lit(text))).item()
+    words = pl.select(_plain(pl.lit(normalize("NFKC", text)))).item()
     if not words.strip():
         raise UsageError("there is no word in the text to look for; paste a turn, or a part of one")
     each = words.split()
@@ -221,13 +225,9 @@ def _object(table: pl.LazyFrame, wanted: _Wanted) -> dict[str, Array]:
         for name in ("messages", "worse")
     ]
     turns = pl.concat([side.select("row", pl.col("turn").struct.field("content")) for side in sides]).drop_nulls()
+    turns = _in_normal_form(turns)
     turns = turns.filter(pl.col("row").is_in(_candidates(turns, wanted).implode()))
-    plain = pl.concat(
-        [
-            turns.filter(one).select("row", _plain(pl.col("content"), folds=folds).alias("words"))
-            for one, folds in _FOLDED
-        ]
-    ).sort("row", maintain_order=True)
+    plain = turns.select("row", _plain(pl.col("content")).alias("words"))
     whole = plain.group_by("row", maintain_order=True).agg(
         pl.col("words").str.join("").str.replace_all("  ", " ", literal=True).alias("all"),
         (pl.col("words") == wanted.words).any().alias("same"),
@@ -270,19 +270,15 @@ def _candidates(turns: pl.DataFrame, wanted: _Wanted) -> pl.Series:
 
     Telling words apart costs twenty times as much as looking for a few of them.
     """
+    text = pl.col("content") if wanted.words.isascii() else pl.col("content").str.to_lowercase()
+    left = turns.select("row", text.alias("content"))
     runs = [run.strip() for run in wanted.runs]
-    found: list[pl.Series] = []
-    for one, folds in _FOLDED:
-        left = turns.filter(one)
-        text = pl.col("content").str.normalize("NFKC").str.to_lowercase() if folds else pl.col("content")
-        left = left.select("row", text.alias("content"))
-        has_run = left.select(pl.col("content").str.contains_any(runs, ascii_case_insensitive=True)).to_series()
-        found.append(left.filter(has_run)["row"])
-        left = left.filter(~has_run)
-        for word in wanted.longest:
-            left = left.filter(pl.col("content").str.contains_any([word], ascii_case_insensitive=True))
-        found.append(left["row"])
-    return pl.concat(found).unique()
+    has_run = left.select(pl.col("content").str.contains_any(runs, ascii_case_insensitive=True)).to_series()
+    found = left.filter(has_run)["row"]
+    left = left.filter(~has_run)
+    for word in wanted.longest:
+        left = left.filter(pl.col("content").str.contains_any([word], ascii_case_insensitive=True))
+    return pl.concat([found, left["row"]]).unique()
 
 
 def _hit(example: Mapping[str, Any], home: DatasetRef, row: int, score: float, text: str, wanted: _Wanted) -> _Hit:
