@@ -11,6 +11,8 @@ import polars as pl
 from flows.generate import generate
 from methods.generate.self_guide import SelfGuide
 from schemas.recipe import BackendChoices
+from storage.calls.troubles import counted
+from storage.questions.run_troubles import MetOnTheWay, summed
 from storage.store import Store
 from tests.fakes.openai_server import FakeServer, Faults
 from tests.forked import begun
@@ -37,6 +39,13 @@ def rows(folder: Path) -> pl.DataFrame:
     return store.pool(store.resolve("made")).select("id", "messages")
 
 
+def met_in(folder: Path) -> MetOnTheWay:
+    """What the runs of a store met; ad-hoc runs have accounts of their own."""
+    met = summed(counted(folder / "store" / "calls.sqlite") or ())
+    assert all(line.step.startswith("generate@") for line in met.lines)
+    return met
+
+
 def started(folder: Path, url: str) -> BaseProcess:
     return begun(made, folder, url, said=folder / "log")
 
@@ -49,11 +58,14 @@ def finished(folder: Path, url: str) -> bool:
 
 
 def test_a_killed_generation_pays_again_only_for_what_was_in_flight(tmp_path):
-    faults = Faults(latency=(0.01, 0.03))
+    faults = Faults(latency=(0.01, 0.03), rates={"429": 0.2})
     whole = seeds(tmp_path / "whole")
     with FakeServer(faults) as server:
         assert finished(whole, server.url)
         undisturbed = server.counters()["billed"]
+        sent, refused = server.counters()["requests"], server.counters()["injected"]["429"]
+    met = met_in(whole)
+    assert (met.total.requests, met.total.times["rate-limited"]) == (sent, refused), "each request, each 429"
     expected = rows(whole)
     assert expected.height == 12
     assert undisturbed > 30, "so that both kills come in the middle"
@@ -63,7 +75,7 @@ def test_a_killed_generation_pays_again_only_for_what_was_in_flight(tmp_path):
         for deadline in (7, 20):
             process = started(killed, server.url)
             end = time.monotonic() + 60
-            while server.counters()["requests"] < deadline and process.is_alive():
+            while server.counters()["billed"] < deadline and process.is_alive():
                 assert time.monotonic() < end, "the run did not get there"
                 time.sleep(0.002)
             process.kill()
@@ -71,6 +83,11 @@ def test_a_killed_generation_pays_again_only_for_what_was_in_flight(tmp_path):
             assert process.exitcode == -signal.SIGKILL, "it was still at work"
         assert finished(killed, server.url)
         paid = server.counters()
-        assert undisturbed <= paid["requests"] <= undisturbed + 2 * IN_FLIGHT
+        assert undisturbed <= paid["billed"] <= undisturbed + 2 * IN_FLIGHT
+    told = met_in(killed)
+    assert len(told.requests_by_run) == 3, "three runs"
+    assert 0 <= paid["requests"] - told.total.requests <= 2 * (2 * IN_FLIGHT + 2), "a kill loses what was in flight"
+    assert 0 <= paid["injected"]["429"] - told.total.times["rate-limited"] <= 2 * IN_FLIGHT
+    assert {line.step for line in told.lines} == {line.step for line in met.lines}, "the same step under the same ref"
     assert rows(killed).equals(expected), "the same rows under the same ids"
     assert Store.open(killed / "store").verify() == []
