@@ -41,6 +41,7 @@ for _name, _value in {
 # (TMPDIR set to another place keeps them, to look at what a test left).
 if "TMPDIR" not in os.environ and roomy(Path("/dev/shm")):
     os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="provender-", dir="/dev/shm")
+    os.chmod(os.environ["TMPDIR"], 0o711)  # a test looks at a store as another user
     tempfile.tempdir = None
     atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
 # What is imported is compiled once, not by each process that a test starts, even where the shell asks for no bytecode.
