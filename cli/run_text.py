@@ -7,7 +7,7 @@ from cli.plain import line, table
 from storage.calls.troubles import WAITS, WORDS
 from storage.questions.run_spending import Account, CallsMade, RunSpending
 from storage.questions.run_troubles import MetOnTheWay
-from storage.questions.words import seconds
+from storage.questions.words import counted, seconds
 
 
 def spending_text(found: RunSpending, run_id: str) -> str:
@@ -73,7 +73,7 @@ def _amount(unit: str, value: float) -> str:
 def _calls_text(calls: CallsMade | None) -> str:
     if calls is None:
         return "not recorded by any step that this run finished"
-    retries = "retries not recorded" if calls.retries is None else f"{calls.retries:,} retries"
+    retries = "retries not recorded" if calls.retries is None else counted(calls.retries, "retry")
     failed = ", ".join(f"{line(name)} {count:,}" for name, count in calls.failures) or "none failed"
     return f"{calls.calls:,}, {calls.cached:,} of them from the cache; {retries}; {failed}"
 

@@ -44,19 +44,19 @@ WORDS: Mapping[str, str] = {
     "empty": "empty",
     "wrong-schema": "wrong shape",
     "cut-off": "cut off",
-    "repair": "asked again, mended",
-    "fallback": "asked elsewhere",
+    "repair": "repaired",
+    "fallback": "elsewhere",
     "breaker": "left alone",
     "crash": "engine died",
-    "stall": "engine stood still",
-    "restart": "engine restarted",
+    "stall": "engine stalled",
+    "restart": "restarts",
 }
 #: Kinds whose seconds count: what the calls waited, added up over calls that waited at once.
 WAITS: Mapping[str, str] = {
-    "retry-after": "waited, as the server asked",
-    "backoff": "waited before asking again",
-    "limit": "waited for a limit per minute",
-    "restart": "waited for the engine",
+    "retry-after": "Retry-After",
+    "backoff": "pauses",
+    "limit": "limit a minute",
+    "restart": "restarting",
 }
 #: What the live line need not tell at once, or may not: who watches an engine would not survive an error of a listener.
 _SILENT = frozenset({"request", "crash", "stall", "restart"})

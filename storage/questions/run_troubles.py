@@ -36,7 +36,7 @@ class MetOnTheWay(View):
     @property
     def says(self) -> str:
         """One sentence."""
-        told = [f"{word} {self.total.times[kind]:,}" for kind, word in self.kinds]
+        told = [f"{word}: {self.total.times[kind]:,}" for kind, word in self.kinds]
         sent = f"{self.total.requests:,} request{'s' if self.total.requests != 1 else ''} sent"
         return f"{sent}; " + (", ".join(told) if told else "none of them met an error")
 

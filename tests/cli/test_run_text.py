@@ -49,7 +49,7 @@ def test_a_run_says_what_it_spent_and_what_its_calls_met(tmp_path: Path) -> None
     injected = oracle["injected"]
 
     told = said(tmp_path, "runs", SECOND)
-    assert f"met on the way: {oracle['requests']} requests sent; 429 {injected['429']}, 5xx {injected['500']}" in told
+    assert f"met on the way: {oracle['requests']} requests sent; 429: {injected['429']}, 5xx: {injected['500']}" in told
     assert "by this run, the others by the runs it resumes" in told
     assert "100,000" in told, "the limit"
     assert "60 calls paid" in told

@@ -152,11 +152,11 @@ def test_what_a_run_and_the_one_it_resumes_met_adds_up_by_step_and_model(tmp_pat
     assert lines[ref].waited == 2.5
     assert met.total.requests == 110
     assert met.requests_by_run == {FIRST: 70, SECOND: 40}
-    assert met.says == "110 requests sent; 429 5, connection lost 2, asked again, mended 3"
+    assert met.says == "110 requests sent; 429: 5, connection lost: 2, repaired: 3"
 
     client = TestClient(create_app(tmp_path, allowed_hosts=("testserver",), patience_seconds=None))
     text = client.get(f"/runs/{SECOND}").text
-    assert "40 of them by this run, the others by the runs it resumes" in text
+    assert "40 of the requests by this run, the others by the runs it resumes" in text
     assert "&lt;b&gt;big" in text
     assert f'<a class="id" href="/d/{ref}">{ref}</a></td><td class="tight">&lt;b&gt;' in text, "a step that is there"
     assert '<td class="tight">filter@0000000000000002</td>' in text, "one that was never finished leads nowhere"
