@@ -33,6 +33,11 @@ def pool_for(store: Store, ref: DatasetRef, method: Method, but: tuple[str, ...]
     return pool.with_columns(tokens_in(store, ref)) if TOKENS in wanted and "messages" not in wanted else pool
 
 
+def batches_for(store: Store, ref: DatasetRef, method: Method) -> Batches:
+    """The version's examples as the method reads them, in member order, batch by batch."""
+    return lambda: store.batches(ref, BATCH_ROWS, columns_for(method))
+
+
 def texts_of(store: Store, ref: DatasetRef) -> Batches:
     """The conversations alone, in member order."""
     return lambda: store.batches(ref, BATCH_ROWS, TEXTS)

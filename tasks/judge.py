@@ -12,9 +12,9 @@ from schemas.errors import InvariantViolation
 from schemas.lineage import DatasetRef
 from schemas.method import JudgeMethod
 from tasks.bench import Bench
-from tasks.columns import columns_for, pool_for
+from tasks.columns import batches_for, columns_for, pool_for
 from tasks.events import Event, emit
-from tasks.figures import Figures, figures_of_members
+from tasks.figures import COUNTED, Figures, figures_of_members
 from tasks.materialise import Work, materialise
 from tasks.settle import PIECE_ROWS, aligned, named, settle, settle_pieces
 from tasks.shards import judged_in_shards, map_shards, shards_of, verdicts_of
@@ -62,14 +62,11 @@ def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
 
 def _judge_streamed(work: Work, pool: DatasetRef, rows: int, method: Streamed) -> None:
     """A pool that is never in memory whole: read once (or more) to be judged, and once to be settled."""
-    figures = Figures()
-
-    def batches() -> Iterator[pl.DataFrame]:
-        return work.store.batches(pool, BATCH_ROWS)
+    figures, batches = Figures(), batches_for(work.store, pool, method)
 
     def counted() -> Iterator[pl.DataFrame]:
         said_of = method.judge_batches(batches, rows, using=work.using, rng=work.rng)
-        for examples, said in together(batches(), said_of):
+        for examples, said in together(work.store.batches(pool, BATCH_ROWS, ("id", *COUNTED)), said_of):
             figures.add(examples.join(said.filter(fate="keep").select("id"), on="id", how="semi"))
             yield aligned(examples["id"], said, named(work))
 

@@ -47,6 +47,7 @@ class Exact(Streamed, Repeats):
         text = self._text(_LEVELS[self.normalize])
         keys = TextKeys.of(self.listed(batches, listing), rows, text, using.progress)
         row, home = self._repeats(keys, listing.whole())
+        del keys  # while verdicts are stored
         yield from self.verdicts(listing, Found(row, home, np.ones(len(row))), "exact-duplicate")
 
     def _repeats(self, keys: TextKeys, listing: Listing) -> tuple[np.ndarray, np.ndarray]:

@@ -98,7 +98,9 @@ class MinHash(Streamed, Repeats):
         listing, told = Listing(rows), _Told(using.progress, rows)
         pool = self.listed(batches, listing)
         sets = RowSets.of(pool, rows, text_compared(self.on), self.size(), self.shingle, told.shingled)
-        yield from self.verdicts(listing, self._repeats(sets, listing.whole(), told), _RULE)
+        found = self._repeats(sets, listing.whole(), told)
+        del sets  # while verdicts are stored
+        yield from self.verdicts(listing, found, _RULE)
 
     def _repeats(self, sets: RowSets, listing: Listing, told: "_Told") -> Found:
         bands, rows = self.banding()

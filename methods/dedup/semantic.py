@@ -82,9 +82,14 @@ class Semantic(Streamed, Repeats):
 
         Draws one number, for the clusters.
         """
-        seed = drawn_seed(rng)
-        text, listing = text_compared(self.on), Listing(rows)
-        keys = TextKeys.of(self.listed(batches, listing), rows, text, using.progress, _BLANK)
+        listing = Listing(rows)
+        found = self._repeats(batches, listing, using, drawn_seed(rng))
+        yield from self.verdicts(listing, found, _RULE)
+
+    def _repeats(self, batches: Batches, listing: Listing, using: Using, seed: int) -> Found:
+        """Lists the pool, and finds every row that goes."""
+        text = text_compared(self.on)
+        keys = TextKeys.of(self.listed(batches, listing), listing.rows, text, using.progress, _BLANK)
         sources = listing.whole().sources
         distinct = distinct_texts(keys, listing.best_first(), None if self.scope == "anywhere" else sources)
         del keys
@@ -97,8 +102,7 @@ class Semantic(Streamed, Repeats):
             moved[order] = np.arange(len(order))
             distinct = Distinct(distinct.row[order], np.where(distinct.number < 0, -1, moved[distinct.number]))
             vectors, label = taken(vectors, order), label[order]
-        homes = self._homes(vectors, label, sources[distinct.row], using)
-        yield from self.verdicts(listing, self._found(vectors, distinct, homes), _RULE)
+        return self._found(vectors, distinct, self._homes(vectors, label, sources[distinct.row], using))
 
     def _clustered(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The cluster of each row, and its cosine to the centroid."""

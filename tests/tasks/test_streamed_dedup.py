@@ -18,7 +18,7 @@ from schemas.lineage import Manifest, Rule
 from schemas.method import DedupMethod, Using
 from schemas.recipe import BackendChoices, Recipe
 from storage.store import Store
-from tasks import judge
+from tasks import columns, judge
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.judge import dedup_examples, together
 from tests.methods._pools import pool_of
@@ -55,6 +55,7 @@ def test_the_version_is_the_same_whatever_the_batches(
     path = rows_file(tmp_path)
     whole = deduplicated(path, tmp_path / "whole", method)
     monkeypatch.setattr(judge, "BATCH_ROWS", 7)
+    monkeypatch.setattr(columns, "BATCH_ROWS", 5)
     cut = deduplicated(path, tmp_path / "cut", method)
     assert whole.ref == cut.ref
     assert len(cut.parts["verdicts/pool"]) == parts
@@ -102,7 +103,7 @@ class RejectsAll(Streamed, DedupMethod):
 def test_a_stream_that_keeps_nothing_is_refused_with_its_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "BATCH_ROWS", 25)
+    monkeypatch.setattr(columns, "BATCH_ROWS", 25)
     bench = adhoc_bench(tmp_path / "store", BackendChoices())
     pool = taken_in(str(rows_file(tmp_path)), bench)
     with pytest.raises(EmptyStage, match=r"kept none of 60 examples \(old 57, new 3\), most often: it is old; loosen"):
