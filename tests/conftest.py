@@ -87,6 +87,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+#: Files with engines whose first test is over.
+BEGUN: set[Path] = set()
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Trainers search for garbage after each run: what their libraries made when they were imported is none."""
+    if item.path not in BEGUN and item.get_closest_marker("engine"):
+        BEGUN.add(item.path)
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files begin first."""
     items.sort(key=lambda item: place(item.path.relative_to(config.rootpath).as_posix()))
