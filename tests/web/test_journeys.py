@@ -5,10 +5,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from backends.protocols import Met
+from storage.calls.cache import CallCache
+from storage.calls.troubles import Place, Tally
 from storage.packs.reviews import reviews
 from storage.runs import RunLog
 from tests.seeded import Seeded, seeded
@@ -32,6 +35,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
     log.event({"kind": "done", "stage": "filter", "what": "clear", "ref": str(made.strict["clear"]), "seconds": 1.5,
                "counts": {"kept": 30, "rejected": 13}})  # fmt: skip
     log.end("completed", dataset=str(made.v2))
+    cache = CallCache(made.store.root / "calls.sqlite")
+    for model in ("judge", "a model of a long name that a server gave it, on a second endpoint"):
+        tally = Tally(Place(RUN, RUN, "filter", str(made.strict["clear"])), model)
+        for kind in get_args(Met):
+            tally.met(kind, 12, seconds=3.5)
+        cache.put(None, tally.settle())
+    cache.close()
     return made
 
 
@@ -270,6 +280,15 @@ def test_every_page_is_readable_by_all_at_any_width(
         opened.screenshot(path=str(SCREENS / f"{name}-{scheme}-{width}.png"))
     context.close()
     assert wrong == {}
+
+
+def test_a_runs_page_says_what_its_calls_met_step_by_step(page: Any, site: str, world: Seeded) -> None:
+    page.goto(f"{site}/runs/{RUN}")
+    table = page.locator("#met ~ .scroll table")
+    expect(page.locator("main")).to_contain_text("24 requests sent; 429: 24, 5xx: 24")
+    page.get_by_role("button", name="Retry-After").click()  # every column sorts
+    table.locator("a.id").first.click()
+    assert page.url == f"{site}/d/{world.strict['clear']}"
 
 
 def test_the_skip_link_and_the_focus_can_be_seen(page: Any, site: str) -> None:

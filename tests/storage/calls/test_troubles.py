@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from backends.llm._accept import accepted
+from backends.llm._rounds import Rounds
 from backends.llm.openai import OpenAI
-from backends.protocols import Request, Sampling, ScoreRequest
+from backends.protocols import Reply, Request, Sampling, ScoreRequest
 from schemas.errors import EngineDown
 from storage.calls.cached_llm import CachedLLM, CallCache
-from storage.calls.troubles import Place, Tally, both, counted
+from storage.calls.troubles import TABLE, Place, Tally, both, counted
 from tests.fakes.openai_server import FakeServer, Faults
 
 QUICK = (0.002, 0.005)
@@ -194,11 +196,31 @@ def test_a_ledger_of_an_older_release_says_nothing_and_gets_the_table_when_it_is
     assert counted(path) == []
 
 
+def test_an_engine_without_a_server_counts_its_replies_and_repairs() -> None:
+    class Meter:
+        troubles = Tally(Place(), "sprout")
+
+        def deliver(self, position: int, reply: Reply) -> None: ...
+
+    meter: Any = Meter()
+    rounds = Rounds(asks(3, temperature=0.7), meter, repairs=1)
+    said = {0: ["fine"], 1: ["", "then fine"], 2: ["", ""]}
+    while rounds.open:
+        for i, request in dict(rounds.open).items():
+            rounds.answer(i, accepted(Reply(text=said[i].pop(0)), request, accept_cut_off=True))
+    assert [reply.failure for reply in rounds.replies()] == [None, None, "empty"]
+    settle = meter.troubles.settle()
+    file = sqlite3.connect(":memory:")
+    file.execute(TABLE)
+    settle(file)
+    counts = dict(file.execute("SELECT what, times FROM troubles").fetchall())
+    file.close()
+    assert counts == {"request": 5, "empty": 3, "repair": 2}
+
+
 def test_every_count_is_handed_over_once_whoever_counts() -> None:
     tally = Tally(Place("a", "r", "s", "t"), "m", clock=lambda: 0.0)
     file = sqlite3.connect(":memory:", check_same_thread=False)
-    from storage.calls.troubles import TABLE
-
     file.execute(TABLE)
     lock, stop = threading.Lock(), threading.Event()
 
