@@ -135,6 +135,10 @@ class TokenLogprobs:
         return float(sum(self.logprobs))
 
 
+#: Takes a scoring as soon as it is known: its place in the list, and the scoring.
+Scored = Callable[[int, TokenLogprobs], None]
+
+
 class Meter(Protocol):
     """Stands between an engine and the world: asked before a request is sent, told the moment its reply is complete.
 
@@ -206,7 +210,10 @@ class LLM(Protocol):
         ...
 
     def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-        """One teacher-forced scoring per request; raises ``BackendError`` where the engine cannot score."""
+        """One teacher-forced scoring per request; raises ``BackendError`` where the engine cannot score.
+
+        Engines that can take a keyword ``deliver: Scored | None = None`` and call it with each scoring as it is known.
+        """
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

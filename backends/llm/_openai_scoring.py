@@ -7,7 +7,7 @@ from typing import Any
 from backends.llm._openai_client import Client
 from backends.llm._openai_run import Run
 from backends.llm._openai_wire import json_object, neutralized
-from backends.protocols import ScoreRequest, TokenLogprobs, Troubles, Turn
+from backends.protocols import Scored, ScoreRequest, TokenLogprobs, Troubles, Turn
 from schemas.errors import CannotScore
 
 #: Scorings begun at once; the client's own pace decides how many are in flight.
@@ -17,18 +17,28 @@ _CERTAIN = 3
 
 
 async def score(
-    client: Client, config: Any, requests: Sequence[ScoreRequest], troubles: Troubles | None = None
+    client: Client,
+    config: Any,
+    requests: Sequence[ScoreRequest],
+    troubles: Troubles | None = None,
+    deliver: Scored | None = None,
 ) -> list[TokenLogprobs]:
-    """One scoring per request, in order. Raises ``CannotScore`` where the server shows that it cannot do it at all."""
+    """One scoring per request, in order. Raises ``CannotScore`` where the server shows that it cannot do it at all.
+
+    What succeeds is delivered at once; a failure may turn out to be the server's own, and is only returned.
+    """
     scorer = (_VLLM if config.scoring == "vllm" else _Echo)(client, config, troubles)
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(request: ScoreRequest) -> TokenLogprobs:
+    async def one(i: int, request: ScoreRequest) -> TokenLogprobs:
         async with places:
-            return await scorer.score(request)
+            found = await scorer.score(request)
+        if deliver is not None and found.failure is None:
+            deliver(i, found)
+        return found
 
     await scorer.prepare()
-    results = list(await asyncio.gather(*(one(request) for request in requests)))
+    results = list(await asyncio.gather(*(one(i, request) for i, request in enumerate(requests))))
     client.scores |= any(result.failure is None for result in results)
     if not client.scores and (scorer.blank == len(results) or scorer.refused == len(results) >= _CERTAIN):
         raise CannotScore(

@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens in one forward pass per batch: right padding, so that nothing leaks into a row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 #: Logits held at once; bounds memory whatever the vocabulary.
@@ -8,11 +8,17 @@ _MAX_LOGITS = 100_000_000
 
 
 def completion_logprobs(
-    model: Any, pairs: Sequence[tuple[list[int], list[int]]], *, pad: int, batch_size: int
+    model: Any,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    *,
+    pad: int,
+    batch_size: int,
+    told: Callable[[int, list[float]], None] = lambda i, row: None,
 ) -> list[list[float]]:
     """Nats of each completion token given the prompt and the tokens before it, for (prompt ids, completion ids).
 
-    Prompts are not empty, and prompt and completion together fit the context. Batches hold rows of similar length.
+    Prompts are not empty, and prompt and completion together fit the context. Batches hold rows of similar length;
+    ``told`` gets each row, by its place, when its batch is through.
     """
     import torch
 
@@ -26,6 +32,7 @@ def completion_logprobs(
             batch, order = order[:fits], order[fits:]
             for i, row in zip(batch, _forward(model, [pairs[i] for i in batch], pad), strict=True):
                 scores[i] = row
+                told(i, row)
     return scores
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from backends.base import BackendConfig, speed
 from backends.llm._openai_wire import Structured, estimated_tokens
 from backends.llm._prices import ModelPrice, price_of_model
-from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs, Troubles, Turn
+from backends.protocols import Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs, Troubles, Turn
 from schemas.errors import CannotScore, EngineDown, UsageError
 
 T = TypeVar("T")
@@ -236,7 +236,9 @@ class OpenAIEngine:
             return self._loop.run(batches.generate(requests, meter))
         return self._loop.run(self._client.generate(requests, meter))
 
-    def logprobs(self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None) -> list[TokenLogprobs]:
+    def logprobs(
+        self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None, deliver: Scored | None = None
+    ) -> list[TokenLogprobs]:
         """Teacher-forced scores; ``CannotScore`` unless ``scoring`` says how this server does it."""
         if self.config.scoring == "none":
             raise CannotScore(
@@ -245,7 +247,7 @@ class OpenAIEngine:
             )
         from backends.llm._openai_scoring import score
 
-        return self._loop.run(score(self._client, self.config, requests, troubles)) if requests else []
+        return self._loop.run(score(self._client, self.config, requests, troubles, deliver)) if requests else []
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """An estimate: a quarter of the bytes."""

@@ -13,7 +13,7 @@ from backends.base import BackendConfig, speed
 from backends.cpu import threads_for
 from backends.llm._accept import accepted, cut_at_stop
 from backends.llm._rounds import Rounds
-from backends.protocols import Meter, Reply, Request, ScoreRequest, TokenLogprobs
+from backends.protocols import Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs
 from backends.quiet import call_home_off, quiet_loading
 from backends.weights import folder_digest, resolve
 from schemas.errors import BackendError, MissingExtra
@@ -102,7 +102,7 @@ class TransformersEngine:
                 self._round(dict(rounds.open), meter, rounds.answer)
             return rounds.replies()
 
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
+    def logprobs(self, requests: Sequence[ScoreRequest], deliver: Scored | None = None) -> list[TokenLogprobs]:
         """Prompt and completion are tokenized apart; the end of the turn is scored too."""
         from backends.llm._teacher_forcing import completion_logprobs
 
@@ -121,10 +121,16 @@ class TransformersEngine:
                 results.append(None if fits else TokenLogprobs(failure="refused-by-server"))
                 cut.append(len(completion) > room)
                 pairs.append((prompt, completion[:room]) if fits else ([self._pad], []))
-            scored = completion_logprobs(self.model, pairs, pad=self._pad, batch_size=self.config.batch_size)
+
+            def known(i: int, row: list[float]) -> None:
+                results[i] = found = TokenLogprobs(tuple(row), truncated=cut[i], prompt_tokens=len(pairs[i][0]))
+                if deliver is not None:
+                    deliver(i, found)
+
+            completion_logprobs(self.model, pairs, pad=self._pad, batch_size=self.config.batch_size, told=known)
         return [
-            result or TokenLogprobs(tuple(row), truncated=was_cut, prompt_tokens=len(prompt))
-            for result, row, was_cut, (prompt, _) in zip(results, scored, cut, pairs, strict=True)
+            result or TokenLogprobs(truncated=was_cut, prompt_tokens=len(prompt))  # no token was to be scored
+            for result, was_cut, (prompt, _) in zip(results, cut, pairs, strict=True)
         ]
 
     def _threads(self) -> AbstractContextManager[None]:

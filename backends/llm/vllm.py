@@ -14,7 +14,7 @@ from pydantic import Field
 from backends.base import BackendConfig, speed
 from backends.llm.openai import OpenAI as OpenAIConfig
 from backends.llm.openai import OpenAIEngine
-from backends.protocols import LLM, Met, Meter, Reply, Request, ScoreRequest, TokenLogprobs, Troubles
+from backends.protocols import LLM, Met, Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs, Troubles
 from backends.weights import ModelPlace, resolve
 from schemas.errors import EngineDown, ProvenderError
 from schemas.identity import fingerprint
@@ -142,10 +142,12 @@ class ManagedVLLM:
         with self._nurse.during(getattr(meter, "troubles", None)):
             return self._remote.generate(requests, meter)
 
-    def logprobs(self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None) -> list[TokenLogprobs]:
+    def logprobs(
+        self, requests: Sequence[ScoreRequest], troubles: Troubles | None = None, deliver: Scored | None = None
+    ) -> list[TokenLogprobs]:
         """Teacher-forced scores by ``prompt_logprobs``."""
         with self._nurse.during(troubles):
-            return self._remote.logprobs(requests, troubles)
+            return self._remote.logprobs(requests, troubles, deliver)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """An estimate: a quarter of the bytes."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from backends.protocols import LLM, Reply, Request, ScoreRequest, TokenLogprobs, Troubles
+from backends.protocols import LLM, Reply, Request, ScoreRequest, TokenLogprobs
 from schemas.errors import BackendError, BudgetExceeded, Stopped
 from storage.calls.budget import Budget, Ceilings
 from storage.calls.cache import CallCache as PlainCache
@@ -136,7 +136,7 @@ class CachedLLM:
         misses = [key for key in dict.fromkeys(keys) if key not in found]
 
         def send(part: list[bytes], done: int) -> dict[bytes, TokenLogprobs]:
-            return self._score(part, [requests[first[key]] for key in part])
+            return self._score(part, [requests[first[key]] for key in part], done, len(keys))
 
         found.update(self._fly(misses, send, scores_of))
         for key in first:
@@ -190,21 +190,20 @@ class CachedLLM:
             who = ", ".join(str(pid) for pid in sorted(owners))
             self._on_progress(total - waiting, total, f"waiting for {waiting:,} calls in flight in process {who}")
 
-    def _score(self, keys: list[bytes], requests: list[ScoreRequest]) -> dict[bytes, TokenLogprobs]:
-        """Scorings that are not in the cache."""
+    def _score(
+        self, keys: list[bytes], requests: list[ScoreRequest], before: int, total: int
+    ) -> dict[bytes, TokenLogprobs]:
+        """Scorings that are not in the cache; each is stored as it is known, where the engine says so."""
         found: dict[bytes, TokenLogprobs] = {}
         size = self._chunk * 4
         for start in range(0, len(keys), size):
             part, asked = keys[start : start + size], requests[start : start + size]
-            meter = self._meter(part, [as_request(request) for request in asked])
+            meter = self._meter(part, [as_request(request) for request in asked], before=before + start, total=total)
             left = list(range(len(part)))
             try:
                 while left and (sent := _admitted(meter, left)):
                     left = left[len(sent) :]
-                    results = self._scorer([asked[i] for i in sent], meter.troubles)
-                    for i, result in zip(sent, results, strict=True):
-                        found[part[i]] = result
-                        meter.score(i, result)
+                    found.update(self._scored(meter, {i: asked[i] for i in sent}, part))
             finally:
                 meter.let_go()
                 self.cache.flush()
@@ -213,14 +212,25 @@ class CachedLLM:
                 self._stop(meter, len(left) + max(0, len(keys) - start - size), len(keys))
         return found
 
-    def _scorer(self, requests: list[ScoreRequest], troubles: Troubles) -> list[TokenLogprobs]:
-        """The engine's scorings; one that talks to a server says what it met."""
+    def _scored(
+        self, meter: LedgerMeter, requests: Mapping[int, ScoreRequest], keys: list[bytes]
+    ) -> dict[bytes, TokenLogprobs]:
+        """The engine's scorings of requests by position, by key; one that talks to a server says what it met."""
         engine: Any = self.engine
-        return (
-            engine.logprobs(requests, troubles=troubles)
-            if takes(engine.logprobs, "troubles")
-            else engine.logprobs(requests)
+        sent, known = list(requests), set[int]()
+
+        def deliver(place: int, result: TokenLogprobs) -> None:
+            known.add(place)
+            meter.score(sent[place], result)
+
+        extra = {"troubles": meter.troubles, "deliver": deliver}
+        results: list[TokenLogprobs] = engine.logprobs(
+            list(requests.values()), **{name: value for name, value in extra.items() if takes(engine.logprobs, name)}
         )
+        for place, result in enumerate(results):
+            if place not in known:
+                deliver(place, result)
+        return {keys[i]: result for i, result in zip(sent, results, strict=True)}
 
     def _ask(self, keys: list[bytes], requests: list[Request], before: int, total: int) -> dict[bytes, Reply]:
         """Replies of calls that are not in the cache."""

@@ -52,7 +52,7 @@ class LedgerMeter:
         self._cache, self._budget, self._keys, self._requests = cache, budget, keys, requests
         self._model, self._price, self._watcher, self._on_note = model, price, watcher, on_note
         self._nothing_due = 0.0 if not billed else None
-        self._before, self._total = before, total
+        self._before, self._total, self._scored = before, total, 0
         self._open: dict[int, list[int]] = {}
         self._lock = threading.Lock()
         self._spending, self._shown = spending or Spending(billed), 0.0
@@ -121,7 +121,7 @@ class LedgerMeter:
         return durable
 
     def score(self, position: int, result: TokenLogprobs) -> None:
-        """Store one scoring, settle its reservation. All it read counts as prompt: nothing was written."""
+        """Store one scoring, settle its reservation, show it. All it read counts as prompt: nothing was written."""
         key = self._keys[position]
         read = result.prompt_tokens + result.n_tokens
         usd = None if self._price is None else read * self._price[0] / 1e6  # unknown is not nothing
@@ -138,7 +138,14 @@ class LedgerMeter:
         )
         if not kept:
             self.passing[key] = stored
-        self._put(stored if kept else None, position, Reply(prompt_tokens=read, cost_usd=usd))
+        cost = Reply(prompt_tokens=read, cost_usd=usd)
+        self._put(stored if kept else None, position, cost)
+        self._spending.paid(cost)
+        self._scored += 1
+        done, now = self._before + self._scored, time.monotonic()
+        if self._on_note is not None and (now - self._shown > _PROGRESS_SECONDS or done == self._total):
+            self._shown = now
+            self._on_note(done, self._total, self._words(done))
 
     def let_go(self) -> None:
         """Give back the reservations of what was never delivered, write what was met; raise what ``admit`` could not."""

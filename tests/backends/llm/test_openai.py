@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from backends.llm.openai import OpenAI
-from backends.protocols import Reply, Request, Sampling, ScoreRequest, Turn
+from backends.protocols import Reply, Request, Sampling, ScoreRequest, TokenLogprobs, Turn
 from schemas.errors import CannotScore, EngineDown, UsageError
 from tests.fakes.openai_faults import answer_text, fake_ids, logprob_of
 from tests.fakes.openai_server import FakeServer, Faults
@@ -230,6 +230,7 @@ def test_it_works_inside_a_running_event_loop() -> None:
 def test_scoring_by_vllm_takes_the_tokens_of_the_completion_and_the_end_of_the_turn() -> None:
     """The fake's ids are CRCs of words, 2 ends a turn, 9 is BOS, log p = -(id mod 97)/10."""
     word = {w: fake_ids({"prompt": w, "add_special_tokens": False})[0] for w in ("good", "day")}
+    known: dict[int, TokenLogprobs] = {}
     with FakeServer(Faults(latency=QUICK)) as server:
         engine = OpenAI(model="fake", base_url=server.url, scoring="vllm").open()
         got = engine.logprobs(
@@ -238,9 +239,11 @@ def test_scoring_by_vllm_takes_the_tokens_of_the_completion_and_the_end_of_the_t
                 ScoreRequest("good day"),
                 ScoreRequest("good " * 80, (Turn("user", "hi"),)),
                 ScoreRequest("good", (Turn("user", "hi " * 80),)),
-            ]
+            ],
+            deliver=known.__setitem__,
         )
         engine.close()
+    assert known == {i: got[i] for i in range(3)}, "what succeeds, at once; a failure may be the server's own"
     wanted = tuple(logprob_of(i) for i in (word["good"], word["day"], 2))
     assert got[0].logprobs == wanted
     assert got[1].logprobs == wanted

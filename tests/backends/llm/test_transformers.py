@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backends.llm._decode import Row, decode, uniforms
 from backends.llm.transformers import Transformers, TransformersEngine
-from backends.protocols import Reply, Request, Sampling, ScoreRequest, Turn
+from backends.protocols import Reply, Request, Sampling, ScoreRequest, TokenLogprobs, Turn
 from backends.quiet import quiet_loading
 from schemas.errors import BackendError, MissingExtra
 
@@ -249,7 +249,9 @@ def scores() -> list[ScoreRequest]:
 
 
 def test_scores_of_a_batch_of_mixed_lengths_equal_those_one_by_one(engine: TransformersEngine) -> None:
-    together = engine.logprobs(scores())
+    delivered: dict[int, TokenLogprobs] = {}
+    together = engine.logprobs(scores(), delivered.__setitem__)
+    assert [delivered[i] for i in range(len(together))] == together, "each as its batch is through"
     for request, result in zip(scores(), together, strict=True):
         alone = engine.logprobs([request])[0]
         assert result.logprobs == pytest.approx(alone.logprobs, abs=1e-5)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from backends.llm.scripted import ReplyRule, Scripted
 from backends.protocols import Reply, Request, Sampling, ScoreRequest, TokenLogprobs, Turn
-from schemas.errors import CorruptStore, NewerStore, StoreUnwritable
+from schemas.errors import BackendError, CorruptStore, NewerStore, StoreUnwritable
 from storage.calls.cached_llm import CALLS, CachedLLM, CallCache, Stored
 from storage.calls.keys import call_key, identity_text, pack, request_json, scores_of
 
@@ -243,6 +243,25 @@ def test_a_scoring_is_kept_under_the_name_that_the_models_replies_carry(cache: C
     llm = CachedLLM(OfAFolder(), cache)
     llm.logprobs([ScoreRequest("x")])
     assert llm.taken()["model"].to_list() == ["sprout"]
+
+
+def test_a_scoring_is_kept_and_shown_as_soon_as_the_engine_knows_it(cache: CallCache) -> None:
+    class Dies(Counting):
+        def logprobs(self, requests: Sequence[ScoreRequest], deliver: Any = None) -> list[TokenLogprobs]:
+            for i in (2, 0):  # an engine takes them in the order that suits it
+                deliver(i, TokenLogprobs((-1.0 - i,), prompt_tokens=9))
+            raise BackendError("the machine went away")
+
+    told: list[tuple[int, int, str]] = []
+    llm = CachedLLM(Dies(), cache, on_progress=lambda *line: told.append(line))
+    with pytest.raises(BackendError, match="went away"):
+        llm.logprobs([ScoreRequest(text) for text in "abc"])
+    engine = Counting()
+    found = CachedLLM(engine, cache).logprobs([ScoreRequest(text) for text in "abc"])
+    assert [request.completion for request in engine.scored] == ["b"], "the two that were known are not asked again"
+    assert [one.sum_logprob for one in found] == [-1.0, pytest.approx(-0.1 - 1 / 3 - 2.5), -3.0]
+    assert told[0][:2] == (1, 3)
+    assert told[0][2].startswith("spent 10 "), "what was read counts as spent: nine tokens and one scored"
 
 
 def test_scorings_are_in_the_lineage_beside_the_calls_without_texts(cache: CallCache) -> None:
