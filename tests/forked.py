@@ -1,6 +1,7 @@
 """Processes that a test can kill, forked from one that has imported what they need: tens of milliseconds instead of seconds.
 
-Python has one such process for all its users, so what it imports beforehand is listed here. None of it has threads.
+Python has one such process for all its users, so what it imports beforehand is listed here. None of it starts a
+thread of Python's or a pool of polars'.
 """
 
 import multiprocessing
