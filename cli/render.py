@@ -327,6 +327,8 @@ def outcome_text(written: Mapping[str, Any], store: Path, recipe: Path | None = 
         f"dataset  {line(str(name))}: {counted(int(written['examples']), 'example')}, gate {written['gate']}",
         f"         {written['dataset']}, digest {str(written['digest'])[:16]}",
     ]
+    for point in written.get("gate_open_points") or ():
+        told.append(f"         gate, {point['name']}: {point['status']}, {line(str(point['says']))}")
     told += [f"         {path}" for path in written["files"]]
     for label in ("model", "report", "card"):
         if written.get(label):

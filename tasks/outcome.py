@@ -1,5 +1,6 @@
 """Where everything is after a run: the dataset, its report and card, the trained model, and what to type next."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ def outcome_of(store: Path, ref: str, name: str, model_steps: list[str], *, writ
     dataset = opened.resolve(ref)
     manifest = opened.describe(dataset)
     tag = next((t for t in opened.tags() if t.name == name), None)
+    gate: Mapping[str, Any] = manifest.summary.get("gate") or {}
     found: dict[str, Any] = {
         "dataset": str(dataset),
         "tag": f"{tag.name}@v{tag.number}" if tag else None,
         "examples": manifest.counts.rows_out,
         "digest": manifest.digest,
         "files": [str(path) for path in opened.paths(dataset, "train")],
-        "gate": manifest.summary.get("gate", {}).get("status", "unchecked"),
+        "gate": gate.get("status", "unchecked"),
+        "gate_open_points": [check for check in gate.get("checks") or () if check.get("status") != "passed"],
         "report": None,
         "card": None,
         "model": None,

@@ -104,3 +104,14 @@ def test_an_empty_store_says_what_to_type(tmp_path: Path) -> None:
 
     told = render.catalogue_text(catalogue(Store.open(tmp_path)))
     assert told == "no dataset has a name yet; `provender ls --all` lists every version\n0 versions in the store"
+
+
+def test_a_run_says_which_check_keeps_the_gate_shut() -> None:
+    says = "CC-BY-NC-4.0 forbid commercial use; set finetune.non_commercial_ok if that is fine"
+    written = {
+        "dataset": "publish@6d536b7aefbab486", "tag": "clean@v1", "examples": 2, "digest": "ab" * 32, "files": ["/x"],
+        "gate": "failed", "gate_open_points": [{"name": "licences", "status": "failed", "says": says}],
+    }  # fmt: skip
+    told = render.outcome_text(written, Path("store")).splitlines()
+    assert told[0] == "dataset  clean@v1: 2 examples, gate failed"
+    assert told[2] == f"         gate, licences: failed, {says}"

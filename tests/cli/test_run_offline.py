@@ -47,6 +47,7 @@ def test_init_and_run_call_nobody_and_a_second_run_has_nothing_to_do(tmp_path: P
     assert not out.exists(), out.read_text("utf-8")
     answer = json.loads(first.stdout)
     assert (answer["examples"], answer["gate"], answer["tag"]) == (500, "passed", "project@v1")
+    assert answer["gate_open_points"] == [], "what keeps the gate shut, if it is"
     assert Path(answer["report"]).stat().st_size > 10_000
     again = provender("run", recipe, "--store", store, home=tmp_path)
     assert again.returncode == 0
