@@ -14,7 +14,7 @@ from pydantic import Field
 from backends.base import BackendConfig, speed
 from backends.llm.openai import OpenAI as OpenAIConfig
 from backends.llm.openai import OpenAIEngine
-from backends.protocols import LLM, Met, Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs, Troubles
+from backends.protocols import LLM, Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs, Troubles
 from backends.weights import ModelPlace, resolve
 from schemas.errors import EngineDown, ProvenderError
 from schemas.identity import fingerprint
@@ -207,8 +207,10 @@ class _Nurse:
                 tokens, moved = figures[1], time.monotonic()
             dead = self._dead()
             if dead or time.monotonic() - moved > self._config.stall_seconds:
-                self._met("crash" if dead else "stall")
-                if not self._mend():
+                counted = self._whose()
+                if counted is not None:
+                    counted.met("crash" if dead else "stall")
+                if not self._mend(counted):
                     return
                 tokens, moved = -1, time.monotonic()
 
@@ -217,14 +219,19 @@ class _Nurse:
 
         return engine_status(self._launch.name).state in ("crashed", "stopped")
 
-    def _mend(self) -> bool:
-        """Restart the server, as often as is allowed; whether it lives."""
+    def _mend(self, counted: Troubles | None) -> bool:
+        """Restart the server, as often as is allowed; whether it lives.
+
+        Each restart is counted as it begins: the calls may be through before it is called done. Its seconds follow.
+        """
         from backends.engines import restart
 
         problem = "it answers no more"
         while self.restarts < self._config.max_restarts and not self._ended.is_set():
             self.restarts += 1
             began = time.monotonic()
+            if counted is not None:
+                counted.met("restart")
             try:
                 restart(self._launch)
             except ProvenderError as error:
@@ -232,7 +239,8 @@ class _Nurse:
             else:
                 return True
             finally:
-                self._met("restart", time.monotonic() - began)
+                if counted is not None:
+                    counted.met("restart", 0, seconds=time.monotonic() - began)
         self._remote.give_up(
             EngineDown(
                 f"engine {self._launch.name} crashed or stalled {self.restarts + 1} times and is given up; run again when "
@@ -241,11 +249,10 @@ class _Nurse:
         )
         return False
 
-    def _met(self, what: Met, seconds: float = 0.0) -> None:
+    def _whose(self) -> Troubles | None:
+        """What counts the troubles of the oldest list of calls that has something to count with."""
         with self._lock:
-            counted = next((one for one in self._going if one is not None), None)
-        if counted is not None:
-            counted.met(what, seconds=seconds)
+            return next((one for one in self._going if one is not None), None)
 
 
 def _start_of_text(place: ModelPlace) -> str:

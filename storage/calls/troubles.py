@@ -138,7 +138,8 @@ class Noted:
     def met(self, what: Met, times: int = 1, *, seconds: float = 0.0, model: str = "") -> None:
         """See ``Troubles.met``."""
         self._tally.met(what, times, seconds=seconds, model=model)
-        if self._tally.due() and (settle := self._tally.settle()) is not None:
+        rare = what in ("crash", "stall", "restart")  # the list of calls may be over when they are told
+        if (rare or self._tally.due()) and (settle := self._tally.settle()) is not None:
             self._write(settle)
         if what not in _SILENT:
             self._show()
