@@ -24,9 +24,8 @@ FailureClass = Literal[
 ]
 
 
-#: What an engine meets while it works: requests sent, those that failed by class, replies that were none, those asked for
-#: again in mended form; waits with their seconds (as the server asked, of our own choice, for a limit per minute); a second
-#: endpoint asked, the first one left alone for a while; a managed server that died, stood still, was restarted.
+#: What an engine meets: requests, failed ones by class, repairs; waits with their seconds (the server's wish, our own, a limit
+#: per minute); a second endpoint asked, the first left alone; a managed server that died, stood still, was restarted.
 Met = Literal[
     FailureClass, "request", "repair", "retry-after", "backoff", "limit", "fallback", "breaker", "crash", "stall", "restart"
 ]  # fmt: skip
@@ -171,7 +170,6 @@ class Troubles(Protocol):
 
     def met(self, what: Met, times: int = 1, *, seconds: float = 0.0, model: str = "") -> None:
         """So often, for so many seconds in all; ``model`` only where it is not the engine's own (a second endpoint)."""
-        ...
 
 
 class Pledges(Protocol):
@@ -182,7 +180,6 @@ class Pledges(Protocol):
 
     def put(self, name: str, text: str, positions: Sequence[int]) -> None:
         """Write a note, durable when this returns; it holds the reservations of these requests."""
-        ...
 
     def notes(self) -> Mapping[str, str]:
         """All notes of this store, by name."""
@@ -190,11 +187,9 @@ class Pledges(Protocol):
 
     def drop(self, name: str) -> None:
         """The note is done with, and what it still holds is given back."""
-        ...
 
     def say(self, done: int, note: str) -> None:
         """Show progress: how many requests are answered, and a word about the rest."""
-        ...
 
 
 @runtime_checkable
