@@ -177,6 +177,7 @@ def _bounds(rows: np.ndarray, threshold: float) -> np.ndarray:
     _, directions = np.linalg.eigh(some.T @ some)
     axes = directions[:, ::-1].astype(np.float32)
     sample = np.asarray(rows[:: max(1, count // _LOOKED_AT)], dtype=np.float32) @ axes
+    let_go(rows)  # a sample touches most pages of a file
     sizes = [m for m in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if m < dim]
     costs = {m: m + _FULL_PAIR * dim * _passing(_cut(sample, m), threshold) for m in sizes}
     m = min(costs, key=lambda size: costs[size])
