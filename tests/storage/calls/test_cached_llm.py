@@ -14,49 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.llm.scripted import ReplyRule, Scripted
-from backends.protocols import Reply, Request, Sampling, ScoreRequest, TokenLogprobs, Turn
-from schemas.errors import BackendError, CorruptStore, NewerStore, StoreUnwritable
+from backends.protocols import Reply, Request, Sampling, Turn
+from schemas.errors import CorruptStore, NewerStore, StoreUnwritable
 from storage.calls.cached_llm import CALLS, CachedLLM, CallCache, Stored
-from storage.calls.keys import call_key, identity_text, pack, request_json, scores_of
-
-
-class Counting:
-    """An engine that counts what reaches it and plays planned replies; it takes no meter."""
-
-    def __init__(self, *replies: Reply, name: str = "counting") -> None:
-        self.asked: list[Request] = []
-        self.scored: list[ScoreRequest] = []
-        self.lists: list[int] = []
-        self.price: tuple[float, float] | None = None
-        self.scores_fail: Any = None
-        self._replies, self._name = list(replies), name
-
-    def identity(self) -> dict[str, Any]:
-        return {"backend": "counting", "model": self._name}
-
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        self.lists.append(len(requests))
-        self.asked += requests
-        return [
-            self._replies.pop(0) if self._replies else Reply(text=f"to {r.messages[0].content}", completion_tokens=2)
-            for r in requests
-        ]
-
-    def logprobs(self, requests: Sequence[ScoreRequest]) -> list[TokenLogprobs]:
-        self.scored += requests
-        if self.scores_fail:
-            return [TokenLogprobs(failure=self.scores_fail) for _ in requests]
-        return [
-            TokenLogprobs(
-                (-0.1, -1.0 / 3, -2.5),
-                truncated=r.completion == "long",
-                prompt_tokens=sum(len(turn.content.split()) for turn in r.messages),
-            )
-            for r in requests
-        ]
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(text) for text in texts]
+from storage.calls.keys import call_key, identity_text, request_json
+from tests.storage.calls.counting import Counting, asks
 
 
 @pytest.fixture
@@ -64,10 +26,6 @@ def cache(tmp_path: Path) -> Iterator[CallCache]:
     cache = CallCache(tmp_path / "calls.sqlite")
     yield cache
     cache.close()
-
-
-def asks(*words: str, **sampling: Any) -> list[Request]:
-    return [Request.ask(word, Sampling(**sampling)) for word in words]
 
 
 def test_an_answer_is_paid_once_over_engines_that_are_the_same_model(cache: CallCache) -> None:
@@ -223,95 +181,6 @@ def test_a_call_that_was_stored_by_an_earlier_run_is_marked_as_cached_in_the_lin
     llm = CachedLLM(Counting(), cache)
     llm.generate(asks("a", "b"))
     assert llm.taken()["cached"].to_list() == [True, False]
-
-
-def test_log_probabilities_are_cached_bit_by_bit(cache: CallCache) -> None:
-    engine = Counting()
-    requests = [ScoreRequest("x", (Turn("user", "q"),)), ScoreRequest("long"), ScoreRequest("x", (Turn("user", "q"),))]
-    first = CachedLLM(engine, cache).logprobs(requests)
-    again = CachedLLM(engine, cache).logprobs(requests)
-    assert len(engine.scored) == 2
-    assert first == again
-    assert again[0].logprobs == (-0.1, -1.0 / 3, -2.5)
-    assert [r.truncated for r in again] == [False, True, False]
-
-
-def test_a_scoring_is_kept_under_the_name_that_the_models_replies_carry(cache: CallCache) -> None:
-    class OfAFolder(Counting):
-        name = "sprout"  # its identity says "counting"
-
-    llm = CachedLLM(OfAFolder(), cache)
-    llm.logprobs([ScoreRequest("x")])
-    assert llm.taken()["model"].to_list() == ["sprout"]
-
-
-def test_a_scoring_is_kept_and_shown_as_soon_as_the_engine_knows_it(cache: CallCache) -> None:
-    class Dies(Counting):
-        def logprobs(self, requests: Sequence[ScoreRequest], deliver: Any = None) -> list[TokenLogprobs]:
-            for i in (2, 0):  # an engine takes them in the order that suits it
-                deliver(i, TokenLogprobs((-1.0 - i,), prompt_tokens=9))
-            raise BackendError("the machine went away")
-
-    told: list[tuple[int, int, str]] = []
-    llm = CachedLLM(Dies(), cache, on_progress=lambda *line: told.append(line))
-    with pytest.raises(BackendError, match="went away"):
-        llm.logprobs([ScoreRequest(text) for text in "abc"])
-    engine = Counting()
-    found = CachedLLM(engine, cache).logprobs([ScoreRequest(text) for text in "abc"])
-    assert [request.completion for request in engine.scored] == ["b"], "the two that were known are not asked again"
-    assert [one.sum_logprob for one in found] == [-1.0, pytest.approx(-0.1 - 1 / 3 - 2.5), -3.0]
-    assert told[0][:2] == (1, 3)
-    assert told[0][2].startswith("spent 10 "), "what was read counts as spent: nine tokens and one scored"
-
-
-def test_scorings_are_in_the_lineage_beside_the_calls_without_texts(cache: CallCache) -> None:
-    """Three tokens scored after a prompt of two: five were read and paid for, none written."""
-    CachedLLM(Counting(), cache).logprobs([ScoreRequest("old")])
-    engine = Counting()
-    engine.price = (2.0, 8.0)
-    llm = CachedLLM(engine, cache)
-    llm.generate(asks("a"))
-    asked = [
-        ScoreRequest("x", (Turn("user", "two words"),)),
-        ScoreRequest("old"),
-        ScoreRequest("x", (Turn("user", "two words"),)),
-    ]
-    keys = [one.call for one in llm.logprobs(asked)]
-    told = llm.taken()
-    assert told["key"].to_list()[1:] == [keys[0], keys[1]], "each once, in order of first use"
-    scored = told.filter(pl.col("kind") == "score").drop("key", "model")
-    assert scored.to_dicts() == [
-        {
-            "kind": "score", "request": None, "reply": None, "finish_reason": None, "prompt_tokens": 5,
-            "completion_tokens": 0, "cost_usd": pytest.approx(5 * 2.0 / 1e6), "attempts": 1, "cached": False,
-            "failure": None,
-        },
-        {
-            "kind": "score", "request": None, "reply": None, "finish_reason": None, "prompt_tokens": 3,
-            "completion_tokens": 0, "cost_usd": None, "attempts": 1, "cached": True, "failure": None,
-        },
-    ]  # fmt: skip
-    assert llm.taken().height == 0
-
-
-def test_a_scoring_that_failed_in_passing_is_in_the_lineage_and_not_in_the_cache(cache: CallCache) -> None:
-    engine = Counting()
-    engine.scores_fail = "timeout"
-    llm = CachedLLM(engine, cache)
-    key = llm.logprobs([ScoreRequest("x")])[0].call
-    assert llm.taken().select("key", "kind", "failure").rows() == [(key, "score", "timeout")]
-    assert cache.lookup([key]) == {}
-
-
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5), st.booleans())
-def test_packed_log_probabilities_come_back_unchanged(values: list[float], truncated: bool) -> None:
-    result = TokenLogprobs(tuple(values), truncated=truncated)
-    assert scores_of(Stored(b"", "score", "m", None, payload=pack(result))) == result
-
-
-def test_float32_scores_take_four_bytes_each() -> None:
-    assert len(pack(TokenLogprobs((-0.5, -1.25)))) == 9
-    assert len(pack(TokenLogprobs((-0.1,)))) == 9  # 0.1 needs all eight
 
 
 KEYS = [
