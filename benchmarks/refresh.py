@@ -24,7 +24,12 @@ sources:
   rows: {path: rows.jsonl, license: Apache-2.0}
   seeds: {path: %(seeds)s, role: seeds}
 generate:
-  - {name: synthetic, seeds: seeds, by: {method: self-instruct, examples: 12, max_candidates: 200}}
+  - name: synthetic
+    seeds: seeds
+    by:                                      # as in the quickstart: short series and answers, for a model this small
+      {method: self-instruct, examples: 12, max_candidates: 200, instances: answer, shown_words: 25, cut_off: drop-last,
+       series: {max_tokens: 120, temperature: 0.7, top_p: 0.5, presence_penalty: 2.0, stop: ["\\n\\n"]},
+       answer: {max_tokens: 64}}
 dedup: {method: exact}
 filter:
   - {method: heuristics}
