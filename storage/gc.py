@@ -81,7 +81,9 @@ def execute(disk: Disk, wanted: GcPlan) -> GcReport:
         disk.fs.sync_dir(folder)
     objects, freed = [], 0
     after = _survey(disk, wanted.plan_id, wanted.keep_days, wanted.grace_hours)
-    for sha256 in sorted(set(after.objects) & set(wanted.objects)):
+    # A version that stays because a later one, which the plan does not know, was made from it keeps its objects.
+    held = {part.sha256 for left in _all_manifests(disk).values() for parts in left.parts.values() for part in parts}
+    for sha256 in sorted(set(after.objects) & set(wanted.objects) - held):
         path = disk.object_path(sha256)
         size = _size(disk, path)
         if _remove(disk, path, newest):

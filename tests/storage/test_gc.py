@@ -203,3 +203,17 @@ def test_a_step_on_a_version_that_was_collected_is_refused(store: Store) -> None
         store.tag("late", loose.ref)
     with pytest.raises(MissingDataset, match="has no dataset"):
         keep_where(store, loose.ref, [True, True])
+
+
+def test_an_old_plan_leaves_its_objects_to_a_version_that_a_later_one_was_made_from(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    base = ingest(store, ["a", "bbb"])
+    aged(store, 30)
+    plan = store.gc_plan()
+    assert plan.versions == (base.ref,)
+    later = keep_where(store, base.ref, [False, True])
+    aged(store, 30)
+    report = store.gc_execute(plan)
+    assert (report.versions, report.objects) == ((), ())
+    assert store.verify() == []
+    assert answers(store.pool(later.ref)) == ["bbb"]
