@@ -85,5 +85,5 @@ PAGES = (
     ("cost", "/cost"),
     ("health", "/health"),
     ("receipt", "/receipt/{tag}?verify=1"),
-    ("pasted", "/pasted?text=Question about a topic: the answer explains the topic in nine plain words"),
+    ("pasted", "/pasted?text={words}"),
 )

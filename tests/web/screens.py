@@ -8,6 +8,7 @@ Needs chromium and Playwright. Pictures above ``MOST_BYTES`` are refused: the re
 
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from storage.questions.blast import causes
 from storage.questions.dense import columns_of
@@ -40,6 +41,7 @@ def blanks(store: Store) -> dict[str, str]:
         "moved": f"{moved:.4g}", "kept": rows(store, tag.ref, start=2, limit=1).rows[0].id,
         "dropped": rows(store, tag.ref, fate="dropped", order="margin", limit=1).rows[0].id,
         "generated": generated[-1] if generated else "", "run": runs(store.root)[0].run_id,
+        "words": quote(" ".join(rows(store, tag.ref, start=2, limit=1).rows[0].answer.split()[:18])),
         "source": next(cause.name for cause in causes(store) if cause.kind == "source" and "seed" in cause.name),
     }  # fmt: skip
 

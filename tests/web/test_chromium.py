@@ -41,6 +41,7 @@ def test_no_script_of_a_dataset_runs_and_nothing_leaves(browser: Any, hostile: S
         "tag": "support-bot@v2", "other": "support-bot@v1", "score": "clear", "threshold": "clear", "moved": "0.3",
         "kept": hostile.dolly[1], "dropped": hostile.dolly[0], "generated": hostile.synthetic[0],
         "source": "seeds" + PAYLOAD.replace("&", "%26").replace("#", "%23"), "run": "none",
+        "words": "Question about a topic: the answer explains the topic in nine plain words",
     }  # fmt: skip
     with serving(hostile.store.root) as address:
         for name, path in PAGES:

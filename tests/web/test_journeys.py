@@ -254,6 +254,7 @@ def blanks(world: Seeded) -> dict[str, str]:
     return {
         "tag": "support-bot@v2", "other": "support-bot@v1", "score": "clear", "threshold": "clear", "moved": "0.3",
         "kept": world.dolly[1], "dropped": world.dolly[0], "generated": world.synthetic[0], "source": "seeds", "run": RUN,
+        "words": "Question about a topic: the answer explains the topic in nine plain words",
     }  # fmt: skip
 
 
