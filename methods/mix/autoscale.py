@@ -1,7 +1,7 @@
 """Vary the amount of one source at a time at two sizes, find the best amounts at each, extrapolate the amounts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,11 +29,17 @@ class AutoScale(ProxyMix):
     """
 
     method: Literal["autoscale"] = "autoscale"
+    version: ClassVar[int] = 2
 
     proxy_examples: int = Field(200, ge=8, description="examples of the smaller size")
     scale: float = Field(2.0, gt=1, description="the larger size over the smaller one")
     factor: float = Field(3.0, gt=1, description="a source's amount is divided and multiplied by this, in turn")
     seeds: int = Field(2, ge=1, description="runs of each, with other seeds and examples")
+    bootstraps: int = Field(
+        100,
+        ge=0,
+        description="refits on runs drawn anew among each mixture's seeds, for the weights' intervals; 0 = none",
+    )
 
     def planned(self, lab: Lab, size: int) -> list[Run]:
         """Equal amounts, then one source less and more, in turn, for each seed."""
@@ -59,7 +65,7 @@ class AutoScale(ProxyMix):
         runs: list[Run] = []
         results: list[Mapping[str, Any]] = []
         amounts: list[np.ndarray] = []
-        per_seed: list[list[np.ndarray]] = []
+        measured: list[np.ndarray] = []  # of each size: losses by mixture and seed, NaN where a run failed
         for size in self._sizes():
             here = self.planned(lab, size)
             found = [watch(job_of(run, lab)) for run in here]
@@ -68,21 +74,35 @@ class AutoScale(ProxyMix):
             mean[good] = losses @ self.weights_of(lab)
             by_row = mean.reshape(-1, self.seeds)
             amounts.append(self._best(lab, size, np.nanmean(by_row, axis=1)))
-            per_seed.append([self._best(lab, size, by_row[:, s]) for s in range(self.seeds)])
+            measured.append(by_row)
             runs += here
             results += found
         total = float(self.total_examples or lab.sizes.sum())
         shares = extrapolated_amounts(amounts[0], amounts[1], total)
-        seeds = np.array([extrapolated_amounts(a, b, total) for a, b in zip(*per_seed, strict=True)])
+        again = self._refits(lab, measured, total, rng)
         notes = {
             "amounts": [
                 {"examples": size, "best": dict(zip(lab.sources, found.tolist(), strict=True))}
                 for size, found in zip(self._sizes(), amounts, strict=True)
             ],
-            "intervals": share_intervals(seeds, lab.sources),
-            "refits": self.seeds,
+            "intervals": share_intervals(again, lab.sources),
+            "refits": len(again),
         }
         return Finding(within(np.maximum(shares, 1e-9), caps), notes, runs, results)
+
+    def _refits(self, lab: Lab, measured: Sequence[np.ndarray], total: float, rng: np.random.Generator) -> np.ndarray:
+        """Shares found again, each mixture's runs drawn with replacement, (refits, k); none where there is one seed."""
+        found: list[np.ndarray] = []
+        for _ in range(self.bootstraps if self.seeds > 1 else 0):
+            amounts: list[np.ndarray] = []
+            for size, by_row in zip(self._sizes(), measured, strict=True):
+                drawn = np.take_along_axis(by_row, rng.integers(self.seeds, size=by_row.shape), axis=1)
+                if np.isnan(drawn).all(axis=1).any():
+                    break  # of a mixture only failed runs were drawn; `refits` in the notes counts the others
+                amounts.append(self._best(lab, size, np.nanmean(drawn, axis=1)))
+            if len(amounts) == len(measured):
+                found.append(extrapolated_amounts(amounts[0], amounts[1], total))
+        return np.array(found).reshape(-1, len(lab.sources))
 
     def _best(self, lab: Lab, size: int, losses: np.ndarray) -> np.ndarray:
         even = np.array(largest_remainder([1.0] * len(lab.sources), size), dtype=np.float64)

@@ -189,6 +189,16 @@ def test_importance_weighs_the_groups():
         weigh(LogLinear(importance={"a": 0.0}))
 
 
+def test_autoscale_s_intervals_come_from_runs_drawn_anew_and_hold_what_was_asked():
+    found = weigh(AutoScale(factor=2, seeds=3, **FREE))
+    assert found.notes["refits"] == 100
+    for name, share in found.notes["asked"].items():
+        low, high = found.notes["intervals"][name]
+        assert low <= share <= high, (name, low, share, high)
+    alone = weigh(AutoScale(factor=2, seeds=1, **FREE))
+    assert (alone.notes["refits"], alone.notes["intervals"]) == (0, {}), "one seed says nothing about chance"
+
+
 def test_one_source_is_taken_without_measuring_and_no_rows_are_refused():
     for method in (LogLinear(), SkillIt(), DoReMi(), AutoScale()):
         found = weigh(method, pools(a=40, b=0), tuner=Broken())
