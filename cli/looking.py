@@ -71,14 +71,13 @@ def trace(
     With --text: which examples are that text, hold it, share its wording or read like it, dropped ones too, each with what
     became of it and the id to trace next.
     """
-    from cli import render
     from schemas.errors import UsageError
     from storage.questions.trace import trace as trace_of
-    from storage.store import Store
+    from storage.reading import ReadingStore
 
     if (example is None) == (text is None):
         raise UsageError("trace takes an example's id, or --text with what it says (--text - reads standard input)")
-    opened = Store.open(looked_at(store), create=False)
+    opened = ReadingStore.over(looked_at(store))
     if example is None:
         from cli.pasted_text import asked_text, looking, pasted_text
         from storage.questions.pasted import pasted
@@ -87,7 +86,12 @@ def trace(
         out_json(answer) if as_json else tell(pasted_text(answer))
         return
     found = trace_of(opened, example, within=within)
-    out_json(found) if as_json else tell(render.trace_text(found))
+    if as_json:
+        out_json(found)
+        return
+    from cli.trace_text import trace_text  # not all of cli.render: DuckDB and NumPy would come with it
+
+    tell(trace_text(found))
 
 
 def lineage(

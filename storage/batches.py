@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from schemas.errors import StoreUnwritable
@@ -42,6 +41,8 @@ def _dealt(gatherer: Gatherer, members: pl.DataFrame, rows: int) -> Iterator[pl.
 
 
 def _deal(gatherer: Gatherer, piece: pl.DataFrame, rows: int, folder: Path, number: int) -> None:
+    import numpy as np  # not at the top: who only reads a row does without
+
     places = piece["place"].to_numpy()
     examples = gatherer.take(piece.select("home", "row")).with_columns(place=pl.Series(places))
     by_batch = np.argsort(places // rows, kind="stable")

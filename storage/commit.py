@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -20,8 +21,10 @@ from schemas.lineage import Counts, DatasetRef, Manifest
 from storage import gather, manifests
 from storage.draft import Draft, in_use
 from storage.files.objects import Disk
-from storage.invariants import Facts, Members, derive
 from storage.layout import manifest_path
+
+if TYPE_CHECKING:
+    from storage.invariants import Facts, Members
 
 log = logging.getLogger("provender")
 
@@ -31,6 +34,8 @@ def commit(disk: Disk, draft: Draft) -> Manifest:
 
     Raises ``InvariantViolation`` before anything is visible, ``StoreUnwritable`` if the disk refuses.
     """
+    from storage.invariants import derive  # with NumPy, which who only reads a row does without
+
     manifest = _unchecked(draft)
     derived = derive(facts(disk, manifest))
     manifest = manifest.model_copy(update={"counts": derived.counts, "reasons": derived.reasons})
@@ -70,8 +75,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def facts(disk: Disk, manifest: Manifest, known: Callable[[DatasetRef], Manifest | None] | None = None) -> Facts:
+def facts(disk: Disk, manifest: Manifest, known: Callable[[DatasetRef], Manifest | None] | None = None) -> "Facts":
     """What the conservation check reads, straight from the files."""
+    from storage.invariants import Facts, Members
+
     loaded: dict[str, Manifest | None] = {}
 
     def find(ref: DatasetRef) -> Manifest | None:
@@ -79,7 +86,7 @@ def facts(disk: Disk, manifest: Manifest, known: Callable[[DatasetRef], Manifest
             loaded[str(ref)] = known(ref) if known else manifests.load(disk, ref)
         return loaded[str(ref)]
 
-    def members_of(ref: DatasetRef) -> Members | None:
+    def members_of(ref: DatasetRef) -> "Members | None":
         version = find(ref)
         return None if version is None else Members(gather.positions(disk, version), version.homes or (ref,))
 

@@ -16,7 +16,6 @@ from storage import manifests, tags
 from storage.commit import facts
 from storage.files.fs import Remote
 from storage.files.objects import Disk, is_digest
-from storage.invariants import derive
 from storage.layout import columns_of, manifest_path
 
 _CHUNK_ROWS = 65_536
@@ -177,6 +176,8 @@ def _shape_problem(disk: Disk, name: str, part: Part, *, deep: bool) -> str | No
 
 
 def _law(disk: Disk, manifest: Manifest, seen: _Seen, again: str) -> Iterator[Finding]:
+    from storage.invariants import derive
+
     place = str(manifest.ref)
     try:
         derived = derive(facts(disk, manifest, lambda ref: _version(disk, ref, seen)))

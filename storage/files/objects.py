@@ -18,7 +18,7 @@ from typing import Any
 from schemas.errors import CorruptStore, ProvenderError, StoreUnwritable
 from schemas.lineage import Part
 from storage.files.failpoints import reached
-from storage.files.fs import FileSystem, Remote, Sink, Unsupported
+from storage.files.fs import FileSystem, LocalFileSystem, Remote, Sink, Unsupported
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HOST = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:32]
@@ -74,6 +74,8 @@ class Disk:
 
     def shown(self, path: Path) -> str:
         """A name of the record for messages: where a person finds it."""
+        if type(self.fs) is LocalFileSystem:  # a protocol is slow to look for, and a page asks a thousand times
+            return str(path)
         if isinstance(self.fs, Remote) and self.fs.holds(path):
             return f"{self.fs.address}/{path.relative_to(self.root).as_posix()}"
         return str(path)
@@ -82,12 +84,14 @@ class Disk:
         """The disk for a survey of some folders (none: all that can be collected): a remote one is listed once, now,
         instead of asked name by name.
         """
-        if not isinstance(self.fs, Remote):
+        if type(self.fs) is LocalFileSystem or not isinstance(self.fs, Remote):
             return self
         return replace(self, fs=self.fs.glance(folders) if folders else self.fs.glance())
 
     def recent(self) -> "Disk":
         """The disk for a reader that stays: names of a remote one as they were at most a moment ago."""
+        if type(self.fs) is LocalFileSystem:  # a protocol is slow to look for
+            return self
         return replace(self, fs=self.fs.recent()) if isinstance(self.fs, Remote) else self
 
     def local(self, sha256: str) -> Path:

@@ -65,6 +65,12 @@ def tag_of(reader: Reader, ref: DatasetRef, prefer: str | None = None) -> str | 
 
 def scopes(reader: Reader) -> Iterator[Scope]:
     """Lineages to look in when none is named: newest tag first, then every version there is."""
+    yield from tagged(reader)
+    yield whole(reader)
+
+
+def tagged(reader: Reader) -> Iterator[Scope]:
+    """The lineage of every tag's newest version, newest first."""
     seen: set[DatasetRef] = set()
     for tag in sorted(reader.store.tags(), key=lambda tag: tag.created_at, reverse=True):
         if tag.ref not in seen:
@@ -72,7 +78,6 @@ def scopes(reader: Reader) -> Iterator[Scope]:
             manifests = reader.store.upstream(tag.ref)
             reader.know(manifests)
             yield Scope(tuple(manifests), tag.ref, f"{tag.name}@v{tag.number}")
-    yield whole(reader)
 
 
 def whole(reader: Reader) -> Scope:

@@ -8,10 +8,9 @@ from typing import Any
 import polars as pl
 
 from schemas.lineage import DatasetRef, Manifest
-from storage.questions.find import Place, Scope, find_example, scopes
+from storage.questions.find import Place, Scope, find_example, tagged
 from storage.questions.kin import ancestors, creation, descendants, example_view, link_of, turn_views, with_file
-from storage.questions.row_losses import example_losses
-from storage.questions.views import Edit, Hop, Occurrence, Outcome, Relative, Trace, Verdict
+from storage.questions.views import Edit, ExampleLoss, Hop, Occurrence, Outcome, Relative, Trace, Verdict
 from storage.questions.words import (
     comparison,
     counted,
@@ -78,7 +77,7 @@ def _trace(reader: Reader, example: str | bytes, within: DatasetRef | str | None
         occurrences=_occurrences(reader, walks[-1].place),
         also_in=_also_in(reader, scope, place),
         trained=tuple(step_view(manifest) for manifest in after if manifest.ref.stage == "finetune"),
-        losses=example_losses(reader, after, walks[-1].place.home, walks[-1].place.row),
+        losses=_losses(reader, after, walks[-1].place),
     )
 
 
@@ -320,8 +319,8 @@ def _occurrences(reader: Reader, place: Place, limit: int = 40) -> tuple[Occurre
 def _also_in(reader: Reader, scope: Scope, place: Place) -> tuple[str, ...]:
     """Other tags whose lineage contains the version that created the example."""
     names: list[str] = []
-    for other in scopes(reader):
-        if other.target is not None and other.target != scope.target and place.home in other.refs and other.tag:
+    for other in tagged(reader):
+        if other.target != scope.target and place.home in other.refs and other.tag:
             names.append(other.tag)
     return tuple(names)
 
@@ -331,3 +330,12 @@ def _after(reader: Reader, scope: Scope, way: Walk) -> list[Manifest]:
     if scope.target is None or not way.present.get(scope.target):
         return []
     return reader.store.downstream(scope.target)
+
+
+def _losses(reader: Reader, after: Sequence[Manifest], place: Place) -> tuple[ExampleLoss, ...]:
+    """What was measured about it; NumPy, which that needs, is not imported for a story without."""
+    if not any(manifest.ref.stage == "losses" for manifest in after):
+        return ()
+    from storage.questions.row_losses import example_losses
+
+    return example_losses(reader, after, place.home, place.row)

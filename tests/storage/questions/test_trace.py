@@ -1,6 +1,8 @@
 """`trace` on a store that holds every kind of step; the counts are worked by hand in tests/seeded.py."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,12 @@ def test_the_margin_is_positive_on_the_kept_side(score: float, threshold: float,
     assert (verdict.margin > 0) <= kept_side
     sign = comparison(verdict).split()[2]
     assert {"<=": score <= threshold, ">=": score >= threshold, "=": verdict.margin == 0}[sign]
+
+
+def test_a_story_needs_neither_numpy_nor_duckdb_so_the_command_starts_quickly() -> None:
+    code = (
+        "import sys, cli.main, cli.trace_text, storage.reading, storage.questions.trace\n"
+        "print(sorted({'numpy', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout == "[]\n"
