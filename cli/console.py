@@ -89,9 +89,6 @@ def quiet_environment() -> None:
     quiet = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",  # the server that a run without one starts for itself
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
@@ -113,10 +110,6 @@ def quiet_environment() -> None:
         os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
         with contextlib.suppress(OSError):  # to look at a store needs no home; what does is warned by Prefect
             Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
-        from cli.prefect_server import connection, password
+        from cli.prefect_server import connection
 
-        if known := connection(home):
-            os.environ.update(known)
-        elif "prefect" not in sys.modules:  # the server that a run starts for itself asks everybody else for this
-            own = os.environ.setdefault("PREFECT_SERVER_API_AUTH_STRING", password())
-            os.environ.setdefault("PREFECT_API_AUTH_STRING", own)
+        os.environ.update(connection(home))  # else a run starts its own (tasks/own_server.py)

@@ -106,20 +106,17 @@ def run(
 
 def _run(recipe: Any, store: Path, without_prefect: bool, quiet: bool) -> str:
     """The dataset's ref, made inside a Prefect flow run or without one."""
-    import os
+    from prefect.settings import get_current_settings
 
     from cli.progress import watching
-
-    if without_prefect:
-        from flows.curate import curate
-
-        with watching(quiet):
-            return curate.fn(recipe, store)
-    if "PREFECT_API_URL" not in os.environ:
-        say("starting a temporary Prefect server, 15-30 s (`provender up` keeps one running)")
     from flows.curate import curate
     from tasks.runner import with_runner
 
+    if without_prefect:
+        with watching(quiet):
+            return curate.fn(recipe, store)
+    if not get_current_settings().api.url:
+        say("starting a temporary Prefect server, 15-30 s (`provender up` keeps one running)")
     with watching(quiet):
         return with_runner(curate, recipe.runner)(recipe, store)
 

@@ -57,15 +57,9 @@ def start(home: Path, port: int = 0, wait_seconds: float = 180) -> str:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": secret,
         "PREFECT_API_AUTH_STRING": secret,  # its own services are its clients
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_UI_API_URL": api,
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         **({"PREFECT_SERVER_UI_ENABLED": "false"} if os.environ.get("PROVENDER_PREFECT_NO_UI") else {}),
     }
-    environment.pop("PREFECT_API_URL", None)
-    words = [sys.executable, "-P", "-m", "cli.prefect_guarded", str(port)]  # -P: not a `cli` of the folder we are in
+    words = [sys.executable, "-P", "-m", "tasks.prefect_guarded", str(port)]  # -P: not `tasks` of the folder we are in
     with (home / "prefect-server.log").open("ab") as log:
         process = subprocess.Popen(
             words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True

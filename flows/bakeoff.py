@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.curate import candidates
@@ -11,6 +10,7 @@ from schemas.recipe import Recipe
 from tasks.bakeoff import bake
 from tasks.bench import bench_of
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="bakeoff", flow_run_name="bake-off of {recipe.name}", persist_result=False)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from prefect import flow
-
 from tasks.care import collect_garbage
+from tasks.served_flow import flow
 
 
 @flow(name="collect", flow_run_name="collect garbage of {store}", persist_result=False)

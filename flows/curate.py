@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.lineage import DatasetRef
@@ -22,6 +21,7 @@ from tasks.rank import rank_examples
 from tasks.row_losses import measure_row_losses
 from tasks.running import running
 from tasks.select import select_examples
+from tasks.served_flow import flow
 
 
 @flow(name="curate", flow_run_name="{recipe.name}", validate_parameters=True, persist_result=False)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import AnyDecontaminate, BackendChoices
 from tasks.adhoc import adhoc_bench, named, taken_in
 from tasks.decontaminate import Policy, decontaminate_examples
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="decontaminate", persist_result=False)

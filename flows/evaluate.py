@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import BackendChoices, Evaluation
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.evaluate_harness import evaluate_trained
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="evaluate", flow_run_name="evaluate {model}", persist_result=False)

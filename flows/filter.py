@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import AnyFilter, BackendChoices
 from tasks.adhoc import adhoc_bench, named, taken_in
 from tasks.judge import filter_examples
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="filter", persist_result=False)

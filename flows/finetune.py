@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import BackendChoices, Finetuning
@@ -10,6 +9,7 @@ from tasks.adhoc import adhoc_bench, taken_in
 from tasks.finetune import finetune as finetune_on
 from tasks.row_losses import measure_row_losses
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="finetune", flow_run_name="finetune on {dataset}", persist_result=False)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import AnyGenerate, BackendChoices
 from tasks.adhoc import adhoc_bench, named, taken_in
 from tasks.generate import generate_examples
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="generate", persist_result=False)

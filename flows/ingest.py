@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import BackendChoices
@@ -10,6 +9,7 @@ from schemas.sources import SourceSpec
 from tasks.adhoc import adhoc_bench, named, source_name
 from tasks.ingest import ingest
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="ingest", persist_result=False)

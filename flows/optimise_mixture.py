@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import AnyMix, BackendChoices
 from tasks.adhoc import adhoc_bench, named, taken_in
 from tasks.mix import mix_sources
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="optimise-mixture", persist_result=False)

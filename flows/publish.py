@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.recipe import BackendChoices, Decontamination
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.publish import publish as publish_as
 from tasks.running import running
+from tasks.served_flow import flow
 
 
 @flow(name="publish", flow_run_name="publish {name}", persist_result=False)

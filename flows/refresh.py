@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from prefect import flow
-
 from flows.curate import curate
 from schemas.recipe import load_recipe
 from tasks.runner import with_runner
+from tasks.served_flow import flow
 
 
 @flow(name="refresh", flow_run_name="refresh {recipe}", persist_result=False)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.lineage import DatasetRef
@@ -11,6 +10,7 @@ from tasks.generate import generate_examples
 from tasks.ingest import ingest
 from tasks.running import running
 from tasks.search_configuration import bench_of_search, choose, measure_tuned, measuring, with_epochs
+from tasks.served_flow import flow
 
 
 @flow(name="search-configuration", flow_run_name="{search.name}", validate_parameters=True, persist_result=False)

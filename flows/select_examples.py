@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from schemas.errors import UsageError
@@ -11,6 +10,7 @@ from tasks.adhoc import adhoc_bench, named, taken_in
 from tasks.rank import rank_examples
 from tasks.running import running
 from tasks.select import select_examples
+from tasks.served_flow import flow
 
 
 @flow(name="select", persist_result=False)

@@ -1,6 +1,6 @@
 """What a run shows in Prefect's own pages: the funnel of its steps, its evaluations, progress of long steps, a way here.
 
-Only inside a flow run and only where a Prefect server is configured (``PREFECT_API_URL``); else nothing is done. All of it
+Only inside a flow run and only where a Prefect server is known that outlives it; else nothing is done. All of it
 is sent from one thread of its own: a slow server slows no step, and what fails is one line in the log.
 """
 
@@ -20,13 +20,13 @@ from urllib.parse import quote
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import TaskRunContext
-from prefect.settings import get_current_settings
 
 from schemas.lineage import DatasetRef
 from storage.questions.training import metrics_of
 from storage.store import Store
 from tasks.bench import Bench, open_store
 from tasks.events import Event, listening
+from tasks.own_server import standing_server
 
 log = logging.getLogger("provender")
 
@@ -43,7 +43,7 @@ _CELL = 200
 @contextmanager
 def artifacts(name: str, bench: Bench, flow_run_id: str | None) -> Generator[None]:
     """Hear the run's events while the block goes, and leave its artifacts at the end, also where it fails."""
-    if flow_run_id is None or not get_current_settings().api.url:
+    if flow_run_id is None or standing_server() is None:
         yield
         return
     sender = _Sender(flow_run_id)

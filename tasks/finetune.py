@@ -8,7 +8,6 @@ import polars as pl
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL
 
 from schemas.errors import BackendError, EngineDown, GateClosed, UsageError
 from schemas.gate import Check, Gate
@@ -24,6 +23,7 @@ from tasks.bench import Bench, open_store
 from tasks.events import Event, emit
 from tasks.gate import must_be_open, outdated
 from tasks.materialise import Work, materialise
+from tasks.own_server import standing_server
 from tasks.stage_task import stage_task
 
 VERSION = 1
@@ -36,7 +36,7 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
     if how.trigger == "inline" or bench.dry:
         return finetune(dataset, how, bench, recipe.name)
     checked(open_store(bench), dataset, how)
-    if not PREFECT_API_URL.value():
+    if not standing_server():
         raise EngineDown(
             f"finetune.trigger: {how.trigger} needs a Prefect server that stays, and none is known; start one with "
             "`provender up --all` and run again (what is done is reused), or set finetune.trigger to inline"
@@ -60,7 +60,7 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
         run = run_deployment(how.deployment, parameters=parameters, timeout=None if how.wait else 0)
     except ObjectNotFound:
         raise UsageError(
-            f"finetune.deployment: there is no {how.deployment!r} at {PREFECT_API_URL.value()}; `provender deploy` registers "
+            f"finetune.deployment: there is no {how.deployment!r} at {standing_server()}; `provender deploy` registers "
             "those of prefect.yaml"
         ) from None
     emit(Event("note", "finetune", how.deployment, note=f"flow run {run.name} ({run.id})"))  # type: ignore[union-attr]

@@ -60,22 +60,3 @@ def test_to_look_needs_no_home_that_can_be_written(monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["methods", "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "heuristics" in done.stdout
-
-
-def test_the_server_of_one_run_has_a_password_that_only_this_process_knows(tmp_path: Path) -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
-    words = "from cli.console import quiet_environment as q; import os; q(); q(); e = os.environ; "
-    words += "print(e['PREFECT_SERVER_API_AUTH_STRING'], e['PREFECT_API_AUTH_STRING'], e['PREFECT_SERVER_CORS_ALLOWED_ORIGINS'])"
-    read_back = (
-        "; from prefect.settings import get_current_settings as s; print(s().api.auth_string.get_secret_value())"
-    )
-    (server, client, origins, read), (other, *_) = (
-        subprocess.run(
-            [sys.executable, "-c", words + more], env=clean | {"PROVENDER_HOME": str(tmp_path), "HOME": str(tmp_path)},
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout.split()
-        for more in (read_back, "")
-    )  # fmt: skip
-    assert server == client == read
-    assert origins != "*"
-    assert server != other

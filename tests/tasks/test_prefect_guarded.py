@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cli.prefect_guarded import LoopbackOnly
+from tasks.prefect_guarded import LoopbackOnly
 
 
 async def socket(connection: WebSocket) -> None:
