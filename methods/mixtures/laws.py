@@ -166,12 +166,16 @@ class Quadratic:
 
 @dataclass(frozen=True)
 class Trust:
-    """How well a law predicts runs that it has not seen: rank agreement (-1 to 1, nan of constants), mean absolute error
-    in nats, that of always saying the mean, and the out-of-fold predictions, (n,).
+    """How well a law predicts runs that it has not seen: rank agreement (-1 to 1, nan of constants), median and mean absolute
+    error in nats, both of always saying the mean of the others, and the out-of-fold predictions, (n,).
+
+    The median is what a run is off by: an exponential runs away where no run is near, and one run makes any mean.
     """
 
     rank_agreement: float
+    median_absolute_error: float
     mean_absolute_error: float
+    median_error_of_the_mean: float
     error_of_the_mean: float
     predictions: np.ndarray
 
@@ -197,11 +201,15 @@ def cross_validated(
         baseline[out] = truth[~out].mean()
     known = np.isfinite(said)
     if known.sum() < 2:
-        return Trust(float("nan"), float("nan"), float("nan"), said)
+        unknown = float("nan")
+        return Trust(unknown, unknown, unknown, unknown, unknown, said)
+    errors, plain = np.abs(said - truth)[known], np.abs(baseline - truth)[known]
     return Trust(
         spearman(said[known], truth[known]),
-        float(np.abs(said - truth)[known].mean()),
-        float(np.abs(baseline - truth)[known].mean()),
+        float(np.median(errors)),
+        float(errors.mean()),
+        float(np.median(plain)),
+        float(plain.mean()),
         said,
     )
 

@@ -111,6 +111,34 @@ def test_out_of_fold_trust_is_high_for_a_true_law_and_none_for_noise():
     bad = cross_validated(Linear(), pilots, noise, ONE, groups=groups)
     assert abs(bad.rank_agreement) < 0.4
     assert bad.mean_absolute_error > 0.8 * bad.error_of_the_mean
+    assert bad.median_absolute_error > 0.8 * bad.median_error_of_the_mean
+
+
+def test_one_run_far_off_spoils_the_mean_and_not_the_median():
+    """Five runs of two sources, one fold each. A law that is told the truth but for the run of source b alone, 3 + 100.
+
+    The errors are 0.5 four times and 100 once: median 0.5, mean (4 * 0.5 + 100) / 5 = 20.4. Saying the mean of the
+    other four losses (2, 2, 2, 2 and 3) is off by |2 - 2.25| = 0.25 four times and by |3 - 2| = 1 once: median 0.25, mean
+    0.4.
+    """
+
+    class RunsAway:
+        def fit(self, shares: np.ndarray, losses: np.ndarray, near: object = None) -> "RunsAway":
+            return self
+
+        def predict(self, shares: np.ndarray) -> np.ndarray:
+            return np.where(shares[:, 1] == 1, 103.0, 2.5)
+
+        def slope(self, shares: np.ndarray) -> None:
+            return None
+
+    shares = np.array([[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [0.25, 0.75], [0.0, 1.0]])
+    losses = np.array([2.0, 2.0, 2.0, 2.0, 3.0])[:, None]
+    trust = cross_validated(RunsAway(), shares, losses, ONE, groups=np.arange(5))
+    assert trust.median_absolute_error == pytest.approx(0.5)
+    assert trust.mean_absolute_error == pytest.approx(20.4)
+    assert trust.median_error_of_the_mean == pytest.approx(0.25)
+    assert trust.error_of_the_mean == pytest.approx(0.4)
 
 
 def test_runs_of_one_mixture_stay_in_one_fold():
