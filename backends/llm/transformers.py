@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from backends.base import BackendConfig, speed
 from backends.cpu import threads_for
 from backends.llm._accept import accepted, cut_at_stop
 from backends.llm._rounds import Rounds
-from backends.protocols import Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs
+from backends.protocols import Meter, Reply, Request, Scored, ScoreRequest, TokenLogprobs, Turn
 from backends.quiet import call_home_off, quiet_loading
 from backends.weights import folder_digest, resolve
 from schemas.errors import BackendError, MissingExtra
@@ -110,12 +111,9 @@ class TransformersEngine:
             pairs: list[tuple[list[int], list[int]]] = []
             results: list[TokenLogprobs | None] = []
             cut: list[bool] = []
+            opening, completed = cache(self._opening), cache(self._tokens.completion)
             for request in requests:
-                try:
-                    prompt = self._tokens.opening(request.messages)
-                except BackendError:
-                    prompt = []
-                completion = self._tokens.completion(request.completion)
+                prompt, completion = opening(request.messages), completed(request.completion)
                 room = self._context - len(prompt)
                 fits = bool(prompt) and room > 0
                 results.append(None if fits else TokenLogprobs(failure="refused-by-server"))
@@ -127,11 +125,25 @@ class TransformersEngine:
                 if deliver is not None:
                     deliver(i, found)
 
-            completion_logprobs(self.model, pairs, pad=self._pad, batch_size=self.config.batch_size, told=known)
+            completion_logprobs(
+                self.model,
+                pairs,
+                pad=self._pad,
+                batch_size=self.config.batch_size,
+                batch_tokens=self.config.batch_tokens,
+                told=known,
+            )
         return [
             result or TokenLogprobs(truncated=was_cut, prompt_tokens=len(prompt))  # no token was to be scored
             for result, was_cut, (prompt, _) in zip(results, cut, pairs, strict=True)
         ]
+
+    def _opening(self, messages: tuple[Turn, ...]) -> list[int]:
+        """Ids before a completion; none where the template refuses the conversation."""
+        try:
+            return self._tokens.opening(messages)
+        except BackendError:
+            return []
 
     def _threads(self) -> AbstractContextManager[None]:
         return threads_for(self.model, self.config.threads, str(self.model.device))
