@@ -1,5 +1,6 @@
 """Engines that print: their bars and reports are silenced while they load; what matters comes back as an error."""
 
+import logging
 import os
 import threading
 import warnings
@@ -42,3 +43,5 @@ def call_home_off() -> None:
     for name in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "WANDB_DISABLED", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # PEFT imports bitsandbytes where it is installed, which then advises to install kernels from the hub
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -1,22 +1,25 @@
 """Puts an adapter on a model, with the calibration that some kinds need, and saves it for the plain base model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from backends.train._adapters import peft_config
+from backends.train._loftq import start as loftq_start
 from backends.train._tokens import Pairs, Sequences
 from schemas.errors import UsageError
 from schemas.training import Adapter
 
-#: Kinds that move part of the base weights into the adapter at the start. What is saved is the difference to that
-#: start, an ordinary LoRA of twice the rank, because nobody else has the moved base weights.
-MOVES_BASE = frozenset({"pissa", "olora", "corda"})
+#: Kinds that move part of the base weights into the adapter at the start (LoftQ: what quantizing took from them). What
+#: is saved is the difference to that start, an ordinary LoRA of twice the rank, because nobody else has the moved base.
+MOVES_BASE = frozenset({"pissa", "olora", "corda", "loftq"})
+#: The folder beside it with the adapter that LoftQ trained, which makes up for the loss of a base in 4 bits.
+ON_FOUR_BITS = "on-4-bits"
 
 
-def attach(model: Any, adapter: Adapter, made: Sequences | Pairs, *, max_length: int) -> Any:
-    """The PEFT model. Its random start follows the seed that was set before."""
-    from peft import get_peft_model, initialize_lora_eva_weights, replace_lora_weights_loftq
+def attach(model: Any, adapter: Adapter, made: Sequences | Pairs, *, max_length: int, whole: Callable[[], Any]) -> Any:
+    """The PEFT model. Its random start follows the seed that was set before; ``whole`` loads the model unquantized."""
+    from peft import get_peft_model, initialize_lora_eva_weights
 
     if adapter.targets == "all-linear" and adapter.kind not in ("ia3", "ln-tuning"):
         adapter = adapter.model_copy(update={"targets": _linear_names(model)})
@@ -39,7 +42,7 @@ def attach(model: Any, adapter: Adapter, made: Sequences | Pairs, *, max_length:
     if adapter.kind == "eva":
         initialize_lora_eva_weights(wrapped, calibration(4), show_progress_bar=False)
     if adapter.kind == "loftq":
-        replace_lora_weights_loftq(wrapped)
+        loftq_start(wrapped, whole())
     return wrapped
 
 
@@ -55,10 +58,14 @@ def keep_start(model: Any, adapter: Adapter, folder: Path) -> Path | None:
     return start
 
 
-def save_against(model: Any, folder: Path, start: Path) -> None:
-    """Saves the adapter as a LoRA for the untouched base model."""
+def save_against(model: Any, adapter: Adapter, folder: Path, start: Path) -> None:
+    """Saves the adapter as a LoRA for the untouched base model; LoftQ's also as it is, for the base in 4 bits."""
+    if adapter.kind == "loftq":
+        beside = folder / ON_FOUR_BITS
+        model.save_pretrained(beside, selected_adapters=["default"])
+        (beside / "README.md").unlink(missing_ok=True)  # PEFT's form without facts; our card speaks of this folder
     model.peft_config["default"].corda_config = None  # it was used up at the start
-    model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(start))
+    model.save_pretrained(folder, selected_adapters=["default"], path_initial_model_for_weight_conversion=str(start))
 
 
 def _linear_names(model: Any) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backends.train._attach import ON_FOUR_BITS
+from backends.train._four_bits import AS_TRAINED
 from schemas.training import Training
 
 _LOAD_ADAPTER = """\
@@ -26,6 +28,20 @@ _LOAD_FULL = (
     .replace("from transformers import AutoTokenizer", "from transformers import AutoModelForCausalLM, AutoTokenizer")
     .replace("AutoPeftModelForCausalLM", "AutoModelForCausalLM")
 )
+
+
+#: For whoever has no memory for the whole base: ``at`` is the folder with the adapter that was trained on 4 bits.
+_LOAD_PACKED = """\
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+base = "{base}"  # the base model, as a folder or its name on the hub
+packed = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, quantization_config=packed), "{at}")
+"""
 
 
 def write_card(output_dir: Path, known: Mapping[str, Any], training: Training) -> None:
@@ -78,11 +94,39 @@ def card(known: Mapping[str, Any], training: Training, license_of_base: str | No
         lines += ["Noted before training:", "", *(f"- {warning}" for warning in warnings), ""]
     if known.get("has_weights", True):
         lines += ["## Load it", "", "```python", (_LOAD_FULL if full else _LOAD_ADAPTER).rstrip(), "```", ""]
+        if "base_held_in" in known:
+            lines += _packed(training)
     held = "the loss curve, the ids of the first batches and all settings"
     if "first_batches" not in known:  # another program trained: which examples it saw when, it did not say
         held = "the losses that were found and all settings; `prepared/` what the trainer was given"
     lines += [f"`training.json` beside this card holds {held}.", ""]
     return "\n".join(lines)
+
+
+def _packed(training: Training) -> list[str]:
+    """How the base was held while the adapter was trained, what that means for who loads it, and how to load it so."""
+    said = (
+        f"The base was held in {AS_TRAINED} while this adapter was trained. The lines above lay it over the base in the "
+        "precision of its files, as `provender evaluate` does; its figures are of that model."
+    )
+    at = "."
+    if training.adapter.kind == "loftq":
+        at = ON_FOUR_BITS
+        said += (
+            " LoftQ starts from what makes up for quantizing, so the adapter that was trained is only right over the base in "
+            f"4 bits; it lies in `{at}`. The one beside this card is its difference to that start, of twice the rank."
+        )
+    base = "".join(c for c in _public_name(training.model).partition("@")[0] if c.isalnum() or c in "._-/")
+    return [
+        said,
+        "",
+        "Over the base in 4 bits:",
+        "",
+        "```python",
+        _LOAD_PACKED.format(base=base, at=at).rstrip(),
+        "```",
+        "",
+    ]
 
 
 def _dataset_facts(known: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -107,6 +151,7 @@ def _method_facts(training: Training, known: Mapping[str, Any]) -> list[tuple[st
     return [
         ("method", training.method),
         ("weights trained", kind),
+        *([("base held in", known["base_held_in"])] if "base_held_in" in known else []),
         ("learned tokens", training.loss_on if training.method == "sft" else "both answers"),
         ("examples per step", training.batch_examples),
         ("peak learning rate", f"{training.peak_rate:g}, {training.schedule}"),

@@ -76,7 +76,7 @@ def fit(job: Job, model: Any, reference: Any, tokenizer: Any, made: Sequences | 
         seconds = time.monotonic() - begun
         trainer.save_model(str(job.output_dir))
         if begin:
-            save_against(model, job.output_dir, begin)
+            save_against(model, job.training.adapter, job.output_dir, begin)
     _tidy(job.output_dir)
     return Outcome(
         history=[entry for entry in map(_numbers, trainer.state.log_history) if "loss" in entry],
@@ -111,6 +111,9 @@ def _tidy(output_dir: Path) -> None:
     """Checkpoints hold optimizer state that torch can only pickle, and so do the saved arguments: both go at the end."""
     forget_checkpoints(output_dir)
     shutil.rmtree(output_dir / "adapter-start", ignore_errors=True)
+    shutil.rmtree(
+        output_dir / "ref", ignore_errors=True
+    )  # TRL's copy of the untrained adapter, which DPO compares with
     (output_dir / "training_args.bin").unlink(missing_ok=True)
 
 
@@ -146,11 +149,16 @@ class _Order:
 def _trainer(job: Job, model: Any, reference: Any, tokenizer: Any, made: Sequences | Pairs) -> tuple[Any, _Order]:
     from transformers import PrinterCallback, TrainerCallback
 
+    whole = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
     trainer = (
         _sft(job, model, tokenizer, made)
         if isinstance(made, Sequences)
         else _dpo(job, model, reference, tokenizer, made)
     )
+    for name, parameter in model.named_parameters():
+        if name in whole and parameter.dtype != whole[name].dtype:
+            # TRL rounds adapters over 4-bit weights to bf16, where small updates are lost
+            parameter.data = whole[name].to(parameter.device)
     trainer.create_model_card = lambda *_args, **_kwargs: None  # ours is written at the end, with the dataset in it
     trainer.remove_callback(PrinterCallback)
     trainer._set_signature_columns_if_needed()

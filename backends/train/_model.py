@@ -3,9 +3,9 @@
 from typing import Any
 
 from backends.quiet import quiet_loading
-from backends.train._preflight import ModelSize
+from backends.train._four_bits import FOUR_BITS, load_bitsandbytes, settings
 from backends.weights import ModelPlace
-from schemas.errors import BackendError, MissingExtra, UsageError
+from schemas.errors import BackendError, UsageError
 from schemas.training import Training
 
 
@@ -31,26 +31,20 @@ def load_tokenizer(place: ModelPlace, *, download: bool) -> Any:
 
 
 def load_model(place: ModelPlace, training: Training, *, device: str, download: bool) -> Any:
-    """The model in the precision of the run, on the CPU or the named device; 4-bit for ``adapter: qlora``."""
+    """The model in the precision of the run, on the CPU or the named device; in 4 bits for ``qlora`` and ``loftq``."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    settings: dict[str, Any] = {"dtype": torch.bfloat16 if is_bf16(training, device) else torch.float32}
-    if training.adapter.kind in ("qlora", "loftq"):
-        settings["quantization_config"] = _four_bits(device)
-    with quiet_loading():
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                place.source,
-                revision=place.revision,
-                local_files_only=_offline(place, download),
-                trust_remote_code=False,
-                use_safetensors=True,
-                **settings,
-            )
-        except (OSError, ValueError) as error:
-            raise BackendError(_cannot_load(place, error)) from error
-    return model if "quantization_config" in settings else model.to(device)
+    dtype = torch.bfloat16 if is_bf16(training, device) else torch.float32
+    if training.adapter.kind not in FOUR_BITS:
+        return _loaded(place, download, dtype=dtype).to(device)
+    load_bitsandbytes()
+    # the device is named here, since weights in 4 bits are packed where they are to lie
+    return _loaded(place, download, dtype=dtype, quantization_config=settings(dtype), device_map={"": device})
+
+
+def load_whole(place: ModelPlace, *, download: bool) -> Any:
+    """The model as its files hold it, on the CPU: what quantizing is compared with."""
+    return _loaded(place, download, dtype="auto")
 
 
 def is_bf16(training: Training, device: str) -> bool:
@@ -59,7 +53,13 @@ def is_bf16(training: Training, device: str) -> bool:
 
     if training.precision != "auto":
         return training.precision == "bf16"
-    return device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    # a pre-flight report may be made on a laptop for an accelerator that is elsewhere: those of today have it
+    return device.startswith("cuda") and (not torch.cuda.is_available() or torch.cuda.is_bf16_supported())
+
+
+def device_on_paper(wanted: str) -> str:
+    """The device that a run is planned for, which need not be here; ``auto`` as `chosen_device` would take it."""
+    return chosen_device(wanted) if wanted == "auto" else wanted
 
 
 def chosen_device(wanted: str) -> str:
@@ -73,32 +73,21 @@ def chosen_device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def size_of(model: Any, *, micro_batch: int, checkpointing: bool) -> ModelSize:
-    """What the memory estimate needs to know of a model with its adapter in place."""
-    config = model.config.get_text_config()
-    bytes_per_weight = {"torch.float32": 4.0, "torch.bfloat16": 2.0, "torch.float16": 2.0}
-    return ModelSize(
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        vocabulary=config.vocab_size,
-        weight_bytes=bytes_per_weight.get(str(model.dtype), 0.5),
-        micro_batch=micro_batch,
-        checkpointing=checkpointing,
-    )
+def _loaded(place: ModelPlace, download: bool, **how: Any) -> Any:
+    from transformers import AutoModelForCausalLM
 
-
-def _four_bits(device: str) -> Any:
-    import importlib.util
-
-    from transformers import BitsAndBytesConfig
-
-    if not device.startswith("cuda") or importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra(
-            "adapters 'qlora' and 'loftq' need a CUDA device and the package bitsandbytes: pip install bitsandbytes, or use 'lora'"
-        )
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    with quiet_loading():
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                place.source,
+                revision=place.revision,
+                local_files_only=_offline(place, download),
+                trust_remote_code=False,
+                use_safetensors=True,
+                **how,
+            )
+        except (OSError, ValueError) as error:
+            raise BackendError(_cannot_load(place, error)) from error
 
 
 def _offline(place: ModelPlace, download: bool) -> bool:

@@ -54,8 +54,12 @@ def report(
     *,
     template: str,
     model_size: "ModelSize",
+    noted: Sequence[str] = (),
 ) -> Preflight:
-    """The report on tokenized rows; raises ``GateClosed`` where training would be waste or harm (see `refuse`)."""
+    """The report on tokenized rows; raises ``GateClosed`` where training would be waste or harm (see `refuse`).
+
+    ``noted`` are warnings that are known beforehand, about model and machine.
+    """
     lengths = made.lengths()
     cut = training.max_length
     learned = [_learned(made, i, cut) for i in range(len(rows))]
@@ -87,7 +91,7 @@ def report(
         template=template,
     )
     refuse(found, training, example)
-    return _with_warnings(found)
+    return _with_warnings(found, noted)
 
 
 def refuse(found: Preflight, training: Training, example: str) -> None:
@@ -106,8 +110,8 @@ def refuse(found: Preflight, training: Training, example: str) -> None:
         )
 
 
-def _with_warnings(found: Preflight) -> Preflight:
-    said = []
+def _with_warnings(found: Preflight, noted: Sequence[str]) -> Preflight:
+    said = list(noted)
     if found.truncated:
         said.append(f"{found.truncated} of {found.examples} examples are cut at the end")
     if found.without_loss:
@@ -223,7 +227,9 @@ def _split(length: int, cut: int) -> list[int]:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What memory depends on. ``weight_bytes`` is bytes per frozen weight (4, 2, or about 0.5 when quantized)."""
+    """What memory depends on. ``weight_bytes`` is bytes per frozen weight (4 or 2; less, on average, where most are in
+    4 bits), ``value_bytes`` those of a value that is computed with.
+    """
 
     parameters: int
     trainable: int
@@ -231,6 +237,7 @@ class ModelSize:
     hidden: int
     vocabulary: int
     weight_bytes: float = 4.0
+    value_bytes: int = 4
     micro_batch: int = 8
     checkpointing: bool = False
 
@@ -242,8 +249,7 @@ def memory(training: Training, size: ModelSize, longest_tokens: int) -> dict[str
     token. Within a factor of two of what small Llamas were seen to use; a plan, not a promise.
     """
     tokens = size.micro_batch * longest_tokens * (2 if training.method == "dpo" else 1)
-    width = 2 if size.weight_bytes <= 2 else 4
-    activations = tokens * size.layers * size.hidden * (1 if size.checkpointing else 16) * width
+    activations = tokens * size.layers * size.hidden * (1 if size.checkpointing else 16) * size.value_bytes
     logits = min(tokens, 4096) * size.vocabulary * 4 * 2
     reference = (
         int(size.parameters * size.weight_bytes) if training.method == "dpo" and training.adapter.kind == "full" else 0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.quiet import call_home_off, quiet_loading
+from backends.train._four_bits import BYTES_PER_WEIGHT, FOUR_BITS, warnings_of
 from backends.train._model import load_tokenizer
 from backends.train._preflight import ModelSize, Preflight, report
 from backends.train._rows import TrainRows
@@ -22,7 +23,16 @@ class Work:
     report: Preflight
 
 
-def prepare(training: Training, rows: TrainRows, *, micro_batch: int, checkpointing: bool, download: bool) -> Work:
+def prepare(
+    training: Training,
+    rows: TrainRows,
+    *,
+    micro_batch: int,
+    checkpointing: bool,
+    download: bool,
+    device: str,
+    bf16: bool,
+) -> Work:
     """Tokenizes and checks; raises ``UsageError`` and ``GateClosed`` before anything is spent."""
     call_home_off()
     if training.method == "dpo" and rows.pairs < len(rows):
@@ -34,12 +44,16 @@ def prepare(training: Training, rows: TrainRows, *, micro_batch: int, checkpoint
     tokenizer = load_tokenizer(place, download=download)
     template = set_template(tokenizer, training.chat_template)
     made = pairs(tokenizer, rows) if training.method == "dpo" else sequences(tokenizer, rows, training.loss_on)
-    size = size_on_paper(place, training, micro_batch=micro_batch, checkpointing=checkpointing, download=download)
-    return Work(tokenizer, made, report(training, rows, made, tokenizer, template=template, model_size=size))
+    size = size_on_paper(
+        place, training, micro_batch=micro_batch, checkpointing=checkpointing, download=download, bf16=bf16
+    )
+    noted = warnings_of(training, device)
+    found = report(training, rows, made, tokenizer, template=template, model_size=size, noted=noted)
+    return Work(tokenizer, made, found)
 
 
 def size_on_paper(
-    place: ModelPlace, training: Training, *, micro_batch: int, checkpointing: bool, download: bool
+    place: ModelPlace, training: Training, *, micro_batch: int, checkpointing: bool, download: bool, bf16: bool
 ) -> ModelSize:
     """The model's sizes from its config alone; trainable weights as LoRA counts them: rank x (in + out) per matrix."""
     import torch
@@ -55,19 +69,28 @@ def size_on_paper(
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     text = config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
-    frozen_bytes = {"qlora": 0.55, "loftq": 0.55}.get(
-        training.adapter.kind, 2.0 if training.precision == "bf16" else 4.0
-    )
+    width = 2 if bf16 else 4
+    packed = _packed(model) if training.adapter.kind in FOUR_BITS else 0
+    weight_bytes = (packed * BYTES_PER_WEIGHT + (parameters - packed) * width) / parameters
     return ModelSize(
         parameters=parameters,
         trainable=parameters if training.adapter.kind == "full" else _adapter_weights(model, training.adapter),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
-        weight_bytes=frozen_bytes,
+        weight_bytes=weight_bytes,
+        value_bytes=width,
         micro_batch=micro_batch,
         checkpointing=checkpointing,
     )
+
+
+def _packed(model: Any) -> int:
+    """Weights that a base in 4 bits packs: those of the linear layers; embeddings, head, norms and biases stay whole."""
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
 
 
 def _adapter_weights(model: Any, adapter: Adapter) -> int:

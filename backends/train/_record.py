@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.protocols import TrainingRun
 from backends.train._card import write_card
+from backends.train._four_bits import AS_TRAINED, FOUR_BITS
 from backends.train._rows import TrainRows
 from backends.weights import resolve
 from schemas.errors import MissingSource, UsageError
@@ -103,10 +104,13 @@ def record(
         "learned_tokens": float(report.learned_tokens),
         **{f"last_{name}": value for name, value in _last_named(outcome.history).items()},
     }
+    packages = ("torch", "transformers", "trl", "peft")
+    packed = training.adapter.kind in FOUR_BITS
     known: dict[str, Any] = {
         "key": key,
         "trainer": dict(trainer),
         "base_model": training.model,
+        **({"base_held_in": AS_TRAINED} if packed else {}),
         "rng_seed": rng_seed,
         "dataset": {**about.model_dump(), "digest": about.digest or dataset_digest(dataset)},
         "sources": rows.source_counts(),
@@ -116,7 +120,7 @@ def record(
         "first_batches": outcome.first_batches,
         "resumed_from_step": outcome.resumed_from,
         "preflight": report.as_json(),
-        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "peft")},
+        "versions": {n: metadata.version(n) for n in (*packages, *(("bitsandbytes",) if packed else ()))},
     }
     write_card(output_dir, known, training)
     files = tuple(sorted(str(p.relative_to(output_dir)) for p in output_dir.rglob("*") if p.is_file()))

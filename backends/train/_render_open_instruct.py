@@ -39,6 +39,7 @@ def open_instruct_config(training: Training, target: Target) -> dict[str, Any]:
         **model,
         "tokenizer_name_or_path": name,
         **revision,
+        "chat_template_name": name,  # by default it is "tulu"; what it has no template of stands for the tokenizer's own
         **({"use_lora": True} if kind else {}),
         **({"use_qlora": True} if kind == "qlora" else {}),
         **(lora(training, "lora_rank", "lora_alpha", "lora_dropout") if kind else {}),

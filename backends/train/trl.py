@@ -85,6 +85,7 @@ class TrlTrainer:
         done = recorded(output_dir, key)
         if done is not None:
             return done
+        self._possible()
         rows = read_rows(dataset)
         work = self._prepared(rows)
         claim(output_dir, key)
@@ -105,16 +106,31 @@ class TrlTrainer:
             outcome=outcome,
         )
 
+    def _possible(self) -> None:
+        """Raises what this machine lacks, before any text is tokenized."""
+        from backends.train._four_bits import require
+
+        try:
+            from backends.train._model import chosen_device
+
+            require(self.config, chosen_device(self.config.device))
+        except ImportError as error:
+            raise MissingExtra(_EXTRA) from error
+
     def _prepared(self, rows: TrainRows) -> "Work":
         try:
+            from backends.train._model import device_on_paper, is_bf16
             from backends.train._prepare import prepare
 
+            device = device_on_paper(self.config.device)
             return prepare(
                 self.config,
                 rows,
                 micro_batch=self._micro_batch(),
                 checkpointing=bool(self.config.gradient_checkpointing),
                 download=self.config.download,
+                device=device,
+                bf16=is_bf16(self.config, device),
             )
         except ImportError as error:
             raise MissingExtra(_EXTRA) from error
@@ -131,7 +147,7 @@ class TrlTrainer:
 
         from backends.train._attach import attach
         from backends.train._fit import Job, fit
-        from backends.train._model import chosen_device, is_bf16, load_model
+        from backends.train._model import chosen_device, is_bf16, load_model, load_whole
 
         training = self.config
         device = chosen_device(training.device)
@@ -144,7 +160,13 @@ class TrlTrainer:
                 reference = load_model(place, training, device=device, download=training.download)
         else:
             with quiet_loading():
-                model = attach(model, training.adapter, work.made, max_length=training.max_length)
+                model = attach(
+                    model,
+                    training.adapter,
+                    work.made,
+                    max_length=training.max_length,
+                    whole=lambda: load_whole(place, download=training.download),
+                )
         checkpointing = training.gradient_checkpointing
         job = Job(
             training=training,

@@ -11,6 +11,7 @@ from backends.train._render import render
 from backends.train._rows import TrainRows
 from backends.train.command import Command
 from schemas.errors import UsageError
+from tests.backends.train._open_instruct_fields import DPO, FINETUNE, TEMPLATES, TOKENIZER
 
 ASKED = {"role": "user", "content": "Which?"}
 ANSWERED = {"role": "assistant", "content": "This."}
@@ -168,8 +169,18 @@ def test_open_instruct_calls_the_same_thing_differently_in_its_two_programs(tmp_
     assert (dpo["mixer_list"], dpo["num_epochs"], dpo["max_grad_norm"]) == (sft["dataset_mixer_list"], 1, 1.0)
     assert (dpo["beta"], dpo["loss_type"]) == (0.1, "dpo")
     for settings in (sft, dpo):
+        assert settings["chat_template_name"] == settings["tokenizer_name_or_path"] == "org/m"
+        assert settings["chat_template_name"] not in TEMPLATES  # else it would train on a template of its own
         assert settings["do_not_randomize_output_dir"] is True
         assert settings["push_to_hub"] is settings["try_launch_beaker_eval_jobs"] is False
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora", "qlora"])
+@pytest.mark.parametrize(("method", "known"), [("sft", FINETUNE), ("dpo", DPO)], ids=["sft", "dpo"])
+def test_open_instruct_knows_every_key_that_is_written_for_it(tmp_path, method, known, adapter):
+    settings, _, _ = rendered(tmp_path, "open-instruct", method=method, adapter=adapter, max_steps=5)
+    assert set(settings) <= known | TOKENIZER
+    assert not known & TOKENIZER  # each key has one reader
 
 
 @pytest.mark.parametrize(
