@@ -40,9 +40,14 @@ class _Server:
 
     process: "subprocess.Popen[bytes]"
     owner: int
-    api: str
+    port: int
     auth: str
     log: Path | None
+
+    @property
+    def api(self) -> str:
+        """Its API's address."""
+        return f"http://127.0.0.1:{self.port}/api"
 
 
 _running: _Server | None = None
@@ -84,16 +89,19 @@ def _own() -> _Server:
     global _running
     with _starting:
         if _running is None or _running.owner != os.getpid() or _running.process.poll() is not None:
-            _running = _started()
+            _running = _started(_running)
             atexit.register(_stop, _running)
             _known(_running)
         return _running
 
 
-def _started() -> _Server:
-    """A server that answers. Its socket listens before it does: no other process can take the port in between."""
-    auth = f"provender:{secrets.token_urlsafe(18)}"
-    taken = socket.create_server(("127.0.0.1", 0))
+def _started(before: _Server | None) -> _Server:
+    """A server that answers, in the place of one that ended: Prefect's threads hold on to the address.
+
+    Its socket listens before it does: no other process can take the port in between.
+    """
+    auth = before.auth if before else f"provender:{secrets.token_urlsafe(18)}"
+    taken = _listening(before.port if before else 0)
     port = int(taken.getsockname()[1])
     settings = get_current_settings()
     environment = {
@@ -116,13 +124,21 @@ def _started() -> _Server:
         )  # fmt: skip
     if file is not None:
         file.close()
-    server = _Server(process, os.getpid(), f"http://127.0.0.1:{port}/api", auth, log)
+    server = _Server(process, os.getpid(), port, auth, log)
     try:
         _wait(server, _WAIT_SECONDS)
     except BaseException:
         _stop(server)
         raise
     return server
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket of loopback at this port; at any where another program has it by now."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
 
 
 def _wait(server: _Server, seconds: float) -> None:
