@@ -2,7 +2,7 @@
 
 1. ``alpaca``: rows that people removed or changed in Alpaca's cleaned edition against rows that they left (needs --data).
 2. ``swaps``: a fifth of the targets of real rows are swapped, for any other row's (``--swap any``) or for an answer to a
-   similar question (``--swap near``); with ``--swap any near`` one after the other, over the same rows.
+   similar question (``--swap near``); without ``--swap`` one after the other, over the same rows.
    Area under the precision-recall curve of each signal with bootstrap intervals, against random, length, perplexity and
    the cosine of question and answer; reliability of the confidence.
 3. ``training``: proxies tuned on all noisy rows, on halves chosen by each signal or at random, on CLEAR's corrections and
@@ -75,6 +75,7 @@ def main() -> None:
 
 def measured(known: Known, engines: Engines, args: argparse.Namespace, svg: Path | None = None) -> dict[str, Any]:
     """The signals of one set of rows, printed and as values."""
+    print(f"\n{known.name}: asking the model about {len(known.rows)} rows …", flush=True)
     suspicion, seconds = timed(
         lambda: signals(known.rows, engines, samples=args.samples, max_tokens=args.max_tokens, rng_seed=args.rng_seed)
     )
@@ -82,7 +83,7 @@ def measured(known: Known, engines: Engines, args: argparse.Namespace, svg: Path
     tables = {group: table(suspicion, known.bad, mask, args.rng_seed) for group, mask in groups.items()}
     shown = ("CLEAR: O and S", "CLEAR: O, S and L", "S: letter probabilities", "L: token probability gain")
     curves = {signal: reliability(1 - suspicion[signal], ~known.bad) for signal in shown}
-    print(f"\n{known.name}: {len(known.rows)} rows, {int(known.bad.sum())} bad; {seconds:.0f} s")
+    print(f"{known.name}: {len(known.rows)} rows, {int(known.bad.sum())} bad; {seconds:.0f} s")
     for group, values in tables.items():
         print(f"\n  {group}: {values['rows']} rows, {values['bad']} bad ({values['bad'] / values['rows']:.2f})")
         print(f"  {'signal':44} {'AP':>6}  {'95 % interval':16} over random")
@@ -154,7 +155,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--noise-fraction", type=float, default=0.2)
     parser.add_argument(
-        "--swap", nargs="+", choices=["any", "near"], default=["any"], help="whose answer: any row's, a similar one's"
+        "--swap",
+        nargs="+",
+        choices=["any", "near"],
+        default=["any", "near"],
+        help="whose answer: any row's, a similar one's",
     )
     parser.add_argument("--model", default="sprout")
     parser.add_argument("--samples", type=int, default=3)
