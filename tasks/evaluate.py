@@ -1,5 +1,6 @@
 """Measure a trained model on examples it was not trained on; scores and per-example losses go back into the store."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,14 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
         work.draft.put("scores", losses.select(score.alias("score"), *parts))
         report = result.report.model_dump(mode="json")
         work.draft.summary = {**report, "model": {"step": str(model), **report["model"]}}
+        notes = precision_notes(weights_of(work.store, model), tuned.config.dtype)
         if result.judged is not None:
             work.draft.put("sidecar/verdicts", result.judged.verdicts)
-            work.draft.summary |= {
-                "judging": list(result.judged.notes),
-                "notes": [line for note in result.judged.notes for line in told(note)],
-            }
+            work.draft.summary |= {"judging": list(result.judged.notes)}
+            notes += [line for note in result.judged.notes for line in told(note)]
             work.draft.run = {**work.draft.run, **put_calls(work.draft, asked)}
+        if notes:
+            work.draft.summary |= {"notes": notes}
         work.draft.nondeterministic = True
 
     return materialise(
@@ -111,11 +113,15 @@ def sliced(names: Sequence[str]) -> list[pl.Expr]:
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """Where a trained model lies: ``base`` is the model it was made from, ``adapter`` says that only an adapter is here."""
+    """Where a trained model lies: ``base`` is the model it was made from, ``adapter`` says that only an adapter is here.
+
+    ``base_held_in`` says how the base was held while the adapter learned, where that was not as its files hold it.
+    """
 
     folder: Path
     base: str
     adapter: bool
+    base_held_in: str = ""
 
 
 def weights_of(store: Store, model: DatasetRef) -> TrainedWeights:
@@ -127,7 +133,14 @@ def weights_of(store: Store, model: DatasetRef) -> TrainedWeights:
     if not folder.is_dir():
         raise MissingDataset(f"the weights of {model} are gone from {folder}; run the finetune step again")
     name = base_model(manifest.summary, manifest.step.backends["train"])
-    return TrainedWeights(folder, name, (folder / "adapter_model.safetensors").is_file())
+    return TrainedWeights(folder, name, (folder / "adapter_model.safetensors").is_file(), _base_held_in(folder))
+
+
+def precision_notes(weights: TrainedWeights, dtype: str) -> list[str]:
+    """What to know about figures of an adapter that learned over another base than the one it is measured over."""
+    if not weights.base_held_in:
+        return []
+    return [f"the adapter was trained over the base in {weights.base_held_in} and measured over the base in {dtype}"]
 
 
 def engines_of(work: Work, model: DatasetRef) -> tuple[Any, Any]:
@@ -139,6 +152,14 @@ def engines_of(work: Work, model: DatasetRef) -> tuple[Any, Any]:
     tuned = choose.validate_python({"backend": "transformers", **trained})
     untuned = choose.validate_python({"backend": "transformers", "model": weights.base})
     return tuned.open(), untuned.open()
+
+
+def _base_held_in(folder: Path) -> str:
+    try:
+        known = json.loads((folder / "training.json").read_text("utf-8"))
+    except (OSError, ValueError):  # another program trained, and says nothing about it
+        return ""
+    return str(known.get("base_held_in") or "")
 
 
 def base_model(summary: Any, identity: Any) -> str:

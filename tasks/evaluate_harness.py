@@ -12,7 +12,7 @@ from schemas.recipe import Evaluation
 from storage.measured import Measured
 from storage.reports.model_card import note_evaluations
 from tasks.bench import Bench, open_store
-from tasks.evaluate import evaluate_model, weights_of
+from tasks.evaluate import evaluate_model, precision_notes, weights_of
 from tasks.materialise import Work, materialise
 from tasks.stage_task import stage_task
 
@@ -67,7 +67,11 @@ def evaluate_harness(model: DatasetRef, how: Harness, bench: Bench) -> DatasetRe
             "measured": [one.model_dump(mode="json") for one in result.measured],
             "tasks": dict(result.tasks),
             "lm_eval": asked["lm_eval"],
-            "notes": [f"lm-evaluation-harness {asked['lm_eval']}", *harness_notes(result.tasks, how.limit)],
+            "notes": [
+                f"lm-evaluation-harness {asked['lm_eval']}",
+                *precision_notes(weights, how.dtype),
+                *harness_notes(result.tasks, how.limit),
+            ],
         }
         work.draft.nondeterministic = True
 
