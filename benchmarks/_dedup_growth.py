@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import re
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks._copies import NEAR, pool_of, real_rows
-from benchmarks._machine import peak_mib
+from benchmarks._machine import Watch, peak_mib
 from methods.dedup.exact import Exact
 from methods.dedup.minhash import MinHash
 from schemas.method import Using
@@ -105,23 +103,3 @@ def batches(folder: Path, count: int) -> Iterator[pl.DataFrame]:
     for start in range(0, count, SHARD):
         texts = pl.read_parquet(folder / f"{start:010d}.parquet")["text"].head(count - start)
         yield pool_of(texts, start)
-
-
-class Watch:
-    """Looks five times a second at how much of this process's memory is not pages of files (Linux)."""
-
-    def __init__(self) -> None:
-        self.most, self._over = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        status = Path("/proc/self/status")
-        while not self._over.wait(0.2) and status.exists():
-            self.most = max(self.most, int(re.findall(r"RssAnon:\s+(\d+)", status.read_text())[0]) / 1024)
-
-    def stop(self) -> float:
-        """The most that was seen, MiB."""
-        self._over.set()
-        self._thread.join()
-        return self.most

@@ -20,13 +20,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def workers() -> int:
+    """Threads that `in_order` works with unless told: one a core, `MOST_THREADS` at most."""
+    return min(MOST_THREADS, cores())
+
+
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
     """``work(item)`` for each item, in the order of the items; for numpy and polars, which let other threads run.
 
     Items are taken, and results kept, for two items a thread at most, so that a long input needs no more memory.
     By default a thread a core, eight at most.
     """
-    threads = threads or min(MOST_THREADS, cores())
+    threads = threads or workers()
     if threads == 1:
         yield from map(work, items)
         return

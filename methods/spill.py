@@ -3,8 +3,10 @@
 Where its folder has no room, `StoreUnwritable` says so.
 """
 
+import ctypes
 import mmap
 import os
+import sys
 import tempfile
 import weakref
 from collections.abc import Generator
@@ -125,9 +127,9 @@ class Table:
         return np.memmap(self._file, dtype=np.float32, mode="r", shape=self._shape)
 
 
-def taken(rows: np.ndarray, which: np.ndarray) -> np.ndarray:
+def taken(rows: np.ndarray, which: np.ndarray, in_memory: int | None = None) -> np.ndarray:
     """``rows[which]`` of a table of float32, in a file where that outgrows memory."""
-    found = Table(len(which), rows.shape[1])
+    found = Table(len(which), rows.shape[1], in_memory)
     for start in range(0, len(which), _TAKEN):
         part = which[start : start + _TAKEN]
         found.put(np.arange(start, start + len(part)), rows[part])
@@ -143,6 +145,16 @@ def let_go(array: np.ndarray) -> None:
     pages = array.base if isinstance(array, np.memmap) else None
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the system: glibc keeps what lies between pieces in use, a heap for each thread.
+
+    For the end of a part of a method, which let go of much. Nothing happens where the C library has no such call.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _file_of(owner: object, size: int = 0) -> IO[bytes]:

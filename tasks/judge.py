@@ -14,7 +14,7 @@ from schemas.method import JudgeMethod
 from tasks.bench import Bench
 from tasks.columns import batches_for, columns_for, pool_for
 from tasks.events import Event, emit
-from tasks.figures import COUNTED, Figures, figures_of_members
+from tasks.figures import figures_of_members
 from tasks.materialise import Work, materialise
 from tasks.settle import PIECE_ROWS, aligned, named, settle, settle_pieces
 from tasks.shards import judged_in_shards, map_shards, shards_of, verdicts_of
@@ -45,10 +45,6 @@ def dedup_pool(pool: DatasetRef, method: AnyDedup, bench: Bench) -> DatasetRef:
     return materialise("dedup", method, [("pool", pool)], bench, lambda work: _judge(work, pool, method))
 
 
-#: Examples that are settled together: with what a method keeps of each row, this bounds the memory of a step.
-BATCH_ROWS = 1 << 17
-
-
 def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
     count = work.store.describe(pool).counts.rows_out
     if isinstance(method, Streamed):
@@ -61,17 +57,18 @@ def _judge(work: Work, pool: DatasetRef, method: AnyFilter | AnyDedup) -> None:
 
 
 def _judge_streamed(work: Work, pool: DatasetRef, rows: int, method: Streamed) -> None:
-    """A pool that is never in memory whole: read once (or more) to be judged, and once to be settled."""
-    figures, batches = Figures(), batches_for(work.store, pool, method)
+    """A pool that is never in memory whole: read once (or more) to be judged; what stays is read once more, for figures.
 
-    def counted() -> Iterator[pl.DataFrame]:
-        said_of = method.judge_batches(batches, rows, using=work.using, rng=work.rng)
-        for examples, said in together(work.store.batches(pool, BATCH_ROWS, ("id", *COUNTED)), said_of):
-            figures.add(examples.join(said.filter(fate="keep").select("id"), on="id", how="semi"))
+    Verdicts are settled beside ids, without a text.
+    """
+    said_of = method.judge_batches(batches_for(work.store, pool, method), rows, using=work.using, rng=work.rng)
+
+    def verdicts() -> Iterator[pl.DataFrame]:
+        for examples, said in together(work.store.batches(pool, PIECE_ROWS, ["id"]), said_of):
             yield aligned(examples["id"], said, named(work))
 
-    settle_pieces(work, "pool", counted(), list(method.rules()), in_pieces=method.in_pieces)
-    work.draft.summary.update(figures.summary())
+    goes_on = settle_pieces(work, "pool", verdicts(), list(method.rules()), in_pieces=method.in_pieces)
+    _summarize(work, pool, goes_on, {})
 
 
 def _judge_in_shards(work: Work, pool: DatasetRef, rows: int, method: AnyFilter | AnyDedup) -> None:

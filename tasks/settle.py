@@ -99,8 +99,9 @@ def settle_pieces(
             "loosen it, or look with `provender trace`"
         )
     if stored or not tally.rows:
-        work.draft.put(f"verdicts/{role}", pl.concat(stored or [keep_all(0)], rechunk=True))
-        work.draft.put("members", pl.concat(members or [positions], rechunk=True))
+        # Not joined into one piece of memory, which would hold them twice: the file is the same, byte for byte.
+        work.draft.put(f"verdicts/{role}", pl.concat(stored or [keep_all(0)], rechunk=False))
+        work.draft.put("members", pl.concat(members or [positions], rechunk=False))
     work.draft.homes = [*source.homes, *([work.step.output] if tally.edited else [])]
     work.draft.rules = list(rules)
     work.draft.summary.update(tally.histograms())

@@ -24,14 +24,19 @@ _FULL_PAIR = 25.0  # a pair computed in full costs so many multiplications of a 
 class Vectors:
     """Unit rows in the order in which they come, with their bounds; ``rows`` float32, (n, dim).
 
-    With ``apart``, a number per row, only rows of different numbers are ever alike.
+    With ``apart``, a number per row, only rows of different numbers are ever alike. ``in_memory``: see `methods.spill.Table`.
     """
 
     def __init__(
-        self, rows: np.ndarray, threshold: float, apart: np.ndarray | None = None, threads: int | None = None
+        self,
+        rows: np.ndarray,
+        threshold: float,
+        apart: np.ndarray | None = None,
+        threads: int | None = None,
+        in_memory: int | None = None,
     ) -> None:
         self.rows, self.threshold, self.apart, self.threads = rows, threshold, apart, threads
-        self.bound = _bounds(rows, threshold)
+        self.bound = _bounds(rows, threshold, in_memory)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -168,7 +173,7 @@ def any_earlier(vectors: Vectors, progress: Callable[[int], None]) -> Homes:
     return homes
 
 
-def _bounds(rows: np.ndarray, threshold: float) -> np.ndarray:
+def _bounds(rows: np.ndarray, threshold: float, in_memory: int | None) -> np.ndarray:
     """Rotated rows cut after m coordinates, with the length of the rest behind them, float32 (n, m + 1), spilled as they are."""
     count, dim = rows.shape
     if count < 2 * _BLOCK or dim <= 32:
@@ -181,7 +186,7 @@ def _bounds(rows: np.ndarray, threshold: float) -> np.ndarray:
     sizes = [m for m in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if m < dim]
     costs = {m: m + _FULL_PAIR * dim * _passing(_cut(sample, m), threshold) for m in sizes}
     m = min(costs, key=lambda size: costs[size])
-    out = Table(count, m + 1)
+    out = Table(count, m + 1, in_memory)
     for start in range(0, count, 1 << 14):
         part = _cut(np.asarray(rows[start : start + (1 << 14)], dtype=np.float32) @ axes, m)
         out.put(np.arange(start, start + len(part)), part)

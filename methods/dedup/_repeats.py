@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from methods.conversation import content_at, texts_of
 from methods.dedup._listing import Listing
+from methods.spill import give_back
 from methods.streamed import Batches
 from methods.verdicts import keep_or_reject
 from schemas.errors import UsageError
@@ -93,6 +94,7 @@ class Repeats(DedupMethod):
                 f"source_priority names none of the pool's sources, which are {', '.join(sorted(map(str, listing.names)))}"
             )
         repeats = repeats.by_row()
+        give_back()  # what was in memory to find the repeats
         for start in range(0, max(1, listing.rows), _ROWS):
             here = slice(*np.searchsorted(repeats.row, [start, start + _ROWS]))
             ids = listing.ids(slice(start, start + _ROWS))

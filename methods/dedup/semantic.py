@@ -7,16 +7,17 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
+from methods import spill
 from methods.dedup._cosines import DECIMALS, Homes, Vectors, any_earlier, cosines, first_come
 from methods.dedup._equal_texts import TextKeys
 from methods.dedup._listing import Listing
 from methods.dedup._repeats import WHAT, Found, Repeats, text_compared
 from methods.dedup._row_sets import Distinct
 from methods.keyed import drawn_seed
-from methods.parallel import in_order
+from methods.parallel import in_order, workers
 from methods.points.kmeans import kmeans
 from methods.points.vectors import vectors_of
-from methods.spill import taken
+from methods.spill import give_back, taken
 from methods.streamed import Batches, Streamed, pieces_of
 from schemas.lineage import Rule
 from schemas.method import Using
@@ -93,6 +94,7 @@ class Semantic(Streamed, Repeats):
         sources = listing.whole().sources
         distinct = distinct_texts(keys, listing.best_first(), None if self.scope == "anywhere" else sources)
         del keys
+        give_back()
         vectors = embedded(batches, text, distinct, using)
         label, centrality = self._clustered(vectors, seed)
         if self.keep == "outermost":
@@ -120,9 +122,11 @@ class Semantic(Streamed, Repeats):
             vectors = Vectors(rows, self.threshold, apart)
             return decide(vectors, lambda done: using.progress(len(rows) + done, 2 * len(rows), "pairs"))
         homes = Homes.of(len(rows))
+        room = spill.IN_MEMORY // workers()  # parts are in memory beside each other
 
         def one(part: np.ndarray) -> tuple[np.ndarray, Homes]:
-            vectors = Vectors(taken(rows, part), self.threshold, None if apart is None else apart[part], threads=1)
+            others = None if apart is None else apart[part]
+            vectors = Vectors(taken(rows, part, room), self.threshold, others, threads=1, in_memory=room)
             return part, decide(vectors, lambda done: None)
 
         done = 0

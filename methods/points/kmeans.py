@@ -1,12 +1,16 @@
-"""Spherical k-means: unit rows into k groups by cosine, in float32, deterministic given the order of the rows."""
+"""Spherical k-means: unit rows into k groups by cosine, in float32, deterministic given the order of the rows.
+
+Rows may lie in a file (`methods.spill`); so does the sample the rounds are made on, where it outgrows memory.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from methods.spill import let_go
+from methods.spill import let_go, taken
 
-_ROWS = 8192  # compared with all centroids at once
+_ROWS = 8192  # compared with all centroids at once, at most
+_CELLS = 1 << 25  # cosines, or numbers to be added up, in memory at once: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ def kmeans(rows: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int = 
     if not k:
         return Clustering(np.empty((0, rows.shape[1]), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
     drawn = np.sort(rng.permutation(len(rows))[: max(k, min(len(rows), sample * k))])
-    some = np.asarray(rows[drawn], dtype=np.float32)
-    centroids = some[np.sort(rng.permutation(len(some))[:k])]
+    some = taken(rows, drawn)
+    centroids = np.array(some[np.sort(rng.permutation(len(some))[:k])])
     label = np.full(len(some), -1, dtype=np.int64)
     for _ in range(rounds):
         before, (label, _) = label, nearest(some, centroids)
@@ -41,8 +45,9 @@ def kmeans(rows: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int = 
 def nearest(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number of the centroid with the greatest cosine, int64, and that cosine, float32; the first one wins a tie."""
     label, cosine = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), _ROWS):
-        near = np.asarray(rows[start : start + _ROWS], dtype=np.float32) @ centroids.T
+    size = max(1, min(_ROWS, _CELLS // max(1, len(centroids))))
+    for start in range(0, len(rows), size):
+        near = np.asarray(rows[start : start + size], dtype=np.float32) @ centroids.T
         best = near.argmax(axis=1)
         label[start : start + len(near)] = best
         cosine[start : start + len(near)] = near[np.arange(len(near)), best]
@@ -54,7 +59,12 @@ def _means(rows: np.ndarray, label: np.ndarray, centroids: np.ndarray) -> np.nda
     """Normalized means of the rows of each label; the old centroid where there is none (or they cancel out)."""
     order = np.argsort(label, kind="stable")
     filled, first = np.unique(label[order], return_index=True)
-    sums = np.add.reduceat(rows[order], first, axis=0, dtype=np.float64)
+    sums = np.empty((len(filled), rows.shape[1]))
+    width = max(1, _CELLS // (2 * max(1, len(rows))))  # columns: a sum runs over all rows of a label, in one go
+    for column in range(0, rows.shape[1], width):
+        some = slice(column, column + width)
+        sums[:, some] = np.add.reduceat(rows[:, some][order], first, axis=0, dtype=np.float64)
+        let_go(rows)
     length = np.linalg.norm(sums, axis=1, keepdims=True)
     moved = centroids.copy()
     moved[filled] = np.where(length > 0, sums / np.maximum(length, 1e-12), centroids[filled])

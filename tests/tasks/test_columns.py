@@ -174,10 +174,9 @@ def test_no_step_of_columns_has_texts_in_memory(watched: tuple[Watched, Bench, D
 
 
 def test_no_step_that_embeds_has_the_texts_of_its_pool_in_memory(
-    watched: tuple[Watched, Bench, DatasetRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched: tuple[Watched, Bench, DatasetRef], tmp_path: Path
 ) -> None:
     store, bench, pool = watched
-    monkeypatch.setattr("tasks.judge.BATCH_ROWS", 32)
     engines = BackendChoices.model_validate({"embed": {"backend": "hashing", "dim": 32}})
     bench = bench.model_copy(update={"backends": engines})
     aims = tmp_path / "aims"

@@ -54,7 +54,7 @@ def test_the_version_is_the_same_whatever_the_batches(
 ) -> None:
     path = rows_file(tmp_path)
     whole = deduplicated(path, tmp_path / "whole", method)
-    monkeypatch.setattr(judge, "BATCH_ROWS", 7)
+    monkeypatch.setattr(judge, "PIECE_ROWS", 7)
     monkeypatch.setattr(columns, "BATCH_ROWS", 5)
     cut = deduplicated(path, tmp_path / "cut", method)
     assert whole.ref == cut.ref
