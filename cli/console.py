@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -80,6 +81,18 @@ def show_traceback(error: Exception) -> None:
     say("this is a defect of provender, not of your data; please report the lines above")
 
 
+def told_once(record: logging.LogRecord) -> bool:
+    """False for Prefect's traceback of an error that is the user's to mend: the command line ends with its one line.
+
+    Prefect logs what a flow or task raises with its traceback, once for each, and then the state this came to, before it
+    reaches ``fail``.
+    """
+    from schemas.errors import ProvenderError
+
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ProvenderError) and not str(record.msg).startswith("Finished in state")
+
+
 def quiet_environment() -> None:
     """Settings that must stand before Prefect, transformers or DuckDB are imported: loopback only, nothing calls home.
 
@@ -105,6 +118,8 @@ def quiet_environment() -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+    for runs in ("prefect.flow_runs", "prefect.task_runs"):  # a filter that is there already is not added twice
+        logging.getLogger(runs).addFilter(told_once)
     from_profile = (Path.home() / ".prefect" / "profiles.toml").exists()
     if "PREFECT_API_URL" not in os.environ and not from_profile:
         os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))

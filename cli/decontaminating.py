@@ -45,8 +45,10 @@ def run(
     """Drop what gives a benchmark away; without --against, every pack that has a name here."""
     from cli.stages import finish
     from flows.decontaminate import decontaminate as flow
+    from tasks.adhoc import must_be_there
     from tasks.decontaminate import Policy
 
+    must_be_there([pool], store, tag)  # the last method would be the first to hear of the tag
     chosen = methods_of(method, set_)
     policy = Policy(report_only=report_only, max_source_overlap=max_source_overlap)
     common: dict[str, Any] = {

@@ -323,7 +323,11 @@ def finish(
 ) -> str:
     """Run a flow (or its plain function) with progress, tell the result's ref unless not ``told``, and return it."""
     from cli.progress import watching
+    from tasks.adhoc import must_be_there
 
+    named = [parameters.get(one) for one in ("pool", "dataset", "seeds", "model", "target")]
+    asked = [*named, getattr(parameters.get("how"), "target", None)]  # what `evaluate` measures on
+    must_be_there([one for one in asked if one], store, parameters.get("tag") or parameters.get("name"))
     with watching(quiet=as_json):
         run: Any = getattr(flow, "fn") if plainly else flow  # noqa: B009  (a Prefect flow's plain function)
         ref = run(store=store, **parameters)
