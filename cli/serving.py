@@ -42,8 +42,10 @@ def serve(
     from cli.store_read import looked_at
     from schemas.errors import UsageError
     from storage.files.places import shown
+    from storage.questions.lasting import keep_in
 
     store = looked_at(store)
+    keep_in(home() / "answers")
     create_app = import_from_string("web.app:create_app")  # by name: the two front ends never import each other
 
     if host not in ("127.0.0.1", "localhost", "::1") and not token:

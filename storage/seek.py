@@ -4,9 +4,9 @@ Everything here reads row groups, not parts: Parquet's offsets give a row by its
 a member by its value. A part in several objects reads as one table.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -14,6 +14,8 @@ from schemas.errors import CorruptStore
 from schemas.lineage import DatasetRef, Manifest
 from storage.gather import scan_parts
 from storage.store import Store
+
+T = TypeVar("T")
 
 #: Rows nearer than this are read in one slice: a slice costs a row group anyway.
 _NEAR = 2048
@@ -40,6 +42,9 @@ class Reader:
         self._scans: dict[tuple[DatasetRef, str], pl.LazyFrame] = {}
         self._tables: dict[tuple[DatasetRef, str], list[tuple[pl.LazyFrame, int, int]]] = {}
         self._found: dict[tuple[Any, ...], list[int]] = {}
+        self._rows: dict[tuple[DatasetRef, str, int], dict[str, Any]] = {}
+        self._numbers: dict[DatasetRef, dict[DatasetRef, int]] = {}
+        self._once: dict[tuple[Any, ...], Any] = {}
 
     def manifest(self, ref: DatasetRef) -> Manifest:
         """The manifest of a version; ``MissingDataset`` if there is none."""
@@ -65,9 +70,17 @@ class Reader:
         """One row of a part by its position, or None beyond its end."""
         if not self.has(ref, name):
             return None
+        if not columns and (ref, name, position) in self._rows:
+            return self._rows[ref, name, position]
         table = self.scan(ref, name).slice(position, 1)
         frame = (table.select(columns) if columns else table).collect()
         return frame.row(0, named=True) if frame.height else None
+
+    def read_rows(self, ref: DatasetRef, name: str, positions: Iterable[int]) -> None:
+        """Reads together what ``row`` will be asked for at these positions."""
+        wanted = sorted({at for at in positions if (ref, name, at) not in self._rows})
+        for at, row in zip(wanted, self.rows(ref, name, wanted).iter_rows(named=True), strict=True):
+            self._rows[ref, name, at] = row
 
     def rows(self, ref: DatasetRef, name: str, positions: Sequence[int], columns: Sequence[str] = ()) -> pl.DataFrame:
         """Rows of a part in the order asked; neighbours are read together, everything else is skipped."""
@@ -119,9 +132,9 @@ class Reader:
         parts = manifest.parts.get("members", ())
         if not parts:
             return [row] if home == ref and row < self.rows_of(ref) else []
-        if home not in manifest.homes:
+        number = self._homes_of(manifest).get(home)
+        if number is None:
             return []
-        number = manifest.homes.index(home)
         key = (tuple(part.sha256 for part in parts), number, row)
         if key not in self._found:
             found = (
@@ -138,8 +151,10 @@ class Reader:
         """Reads in one pass what ``positions_of`` will be asked for these examples (home and row) of a version."""
         manifest = self.manifest(ref)
         parts = manifest.parts.get("members", ())
-        shas, homes = tuple(part.sha256 for part in parts), list(manifest.homes)
-        wanted = {(shas, homes.index(home), row): [] for home, row in places if home in homes}
+        shas, homes = tuple(part.sha256 for part in parts), self._homes_of(manifest)
+        wanted: dict[tuple[Any, ...], list[int]] = {
+            (shas, homes[home], row): [] for home, row in places if home in homes
+        }
         wanted = {key: at for key, at in wanted.items() if key not in self._found}
         if not parts or not wanted:
             return
@@ -154,6 +169,18 @@ class Reader:
             if (shas, home, row) in wanted:
                 wanted[shas, home, row].append(position)
         self._found.update(wanted)
+
+    def _homes_of(self, manifest: Manifest) -> dict[DatasetRef, int]:
+        """The number of each home of a version; refs are slow to compare one by one."""
+        if manifest.ref not in self._numbers:
+            self._numbers[manifest.ref] = dict(zip(reversed(manifest.homes), reversed(range(len(manifest.homes)))))
+        return self._numbers[manifest.ref]
+
+    def once(self, key: tuple[Any, ...], work: Callable[[], T]) -> T:
+        """What is asked for again within this one question."""
+        if key not in self._once:
+            self._once[key] = work()
+        return self._once[key]
 
     def members(self, ref: DatasetRef, start: int, count: int) -> list[tuple[DatasetRef, int]]:
         """Home and row of a stretch of members."""

@@ -14,7 +14,7 @@ from storage.questions.catalogue import catalogue
 from storage.questions.changed_rows import KINDS, changed_rows
 from storage.questions.dense import columns_of
 from storage.questions.diff import Diff, diff
-from storage.questions.figures import remembered
+from storage.questions.figures import counted_once, remembered
 from storage.questions.kin import call_views
 from storage.questions.lineage import Lineage, collapsed, lineage, path_between
 from storage.questions.loss_views import RowLosses
@@ -172,7 +172,7 @@ class Pages:
         reader = Reader(self.store)
         manifest = reader.manifest(self.store.resolve(address))
         try:
-            return remembered(reader, manifest, "samples", lambda: kept_samples(self.store, manifest.ref, 3))
+            return counted_once(reader, manifest, "samples", lambda: kept_samples(self.store, manifest.ref, 3))
         except (StoreError, OSError, PolarsError):
             return ()
 

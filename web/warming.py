@@ -17,6 +17,7 @@ from storage.questions.neighbors import vectors_of
 from storage.questions.query import query
 from storage.questions.rows import rows
 from storage.questions.show import show
+from storage.reports.report import samples_of
 from storage.seek import Reader, legible, role_part
 from storage.store import Store
 
@@ -47,6 +48,7 @@ def first_things(store: Store, templates: Environment) -> Iterator[Callable[[], 
         yield partial(templates.get_template, name)
     for ref in newest[:1]:
         yield from _figures(reader, ref)
+        yield partial(_of_step, _samples, reader, reader.manifest(ref))
         yield partial(rows, store, ref, limit=1)
         yield partial(query, store, ref, "select count(*) from members")
         yield from _questions(reader, ref)
@@ -99,6 +101,10 @@ def _comparison(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object
 
 def _members(reader: Reader, manifest: Manifest) -> object:
     return places(reader, manifest.ref)
+
+
+def _samples(reader: Reader, manifest: Manifest) -> object:
+    return samples_of(reader.store, manifest.ref)
 
 
 def _vectors(reader: Reader, manifest: Manifest) -> object:

@@ -11,6 +11,7 @@ import polars as pl
 
 from schemas.lineage import DatasetRef
 from storage.questions.dense import Array, Places, examples_of
+from storage.questions.lasting import lasting
 from storage.questions.remembered import arrays
 from storage.seek import Reader
 
@@ -77,7 +78,9 @@ def _same(reader: Reader, homes: Sequence[DatasetRef]) -> Array | None:
         found[alike] = pairs.select(pl.col("number").min().over("first", "rest"))["number"].to_numpy()
         return found
 
-    return arrays.of((str(reader.store.root), "same", *(reader.manifest(home).commit_id for home in homes)), work)
+    manifests = [reader.manifest(home) for home in homes]
+    key = (str(reader.store.root), "same", *(manifest.commit_id for manifest in manifests))
+    return arrays.of(key, lambda: lasting(reader, manifests, key[1:], work))
 
 
 def _standing_twice(words: Array) -> Array:

@@ -4,9 +4,9 @@ Members point at (home, row), so a figure that any step gave an example is laid 
 order of any version: one pass over numbers, no join, no ids. Arrays are remembered and must not be written to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,13 @@ import polars as pl
 from schemas.errors import StoreError, UsageError
 from schemas.lineage import DatasetRef, Manifest
 from storage.layout import EDIT
+from storage.questions.lasting import lasting
 from storage.questions.remembered import arrays
 from storage.questions.views import View
 from storage.questions.words import method_tag
 from storage.seek import Reader, legible, role_part
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 
 
@@ -74,12 +76,15 @@ def places(reader: Reader, ref: DatasetRef, *, keep: bool = True) -> Places:
     parts = manifest.parts.get("members", ())  # versions that hold the same members share them
     own = tuple(part.sha256 for part in parts) or (manifest.commit_id,)
     key = (str(reader.store.root), "places", *own)
-    home, row = arrays.of(key, work) if keep else arrays.get(key) or work()
+    outliving = lambda: lasting(reader, (manifest,), key[1:], work)  # noqa: E731
+    home, row = arrays.of(key, outliving) if keep else arrays.get(key) or outliving()
     return Places(tuple(manifest.homes) or (ref,), home, row)
 
 
-def _key(reader: Reader, manifest: Manifest, *what: str) -> tuple[str, ...]:
-    return (str(reader.store.root), manifest.commit_id, *what)
+def _kept(reader: Reader, manifest: Manifest, work: Callable[[], T], *what: str) -> T:
+    """What was worked out of a version, once per process, or by an earlier one."""
+    key = (str(reader.store.root), manifest.commit_id, *what)
+    return arrays.of(key, lambda: lasting(reader, (manifest,), key[1:], work))
 
 
 def examples_of(manifest: Manifest) -> int:
@@ -118,7 +123,7 @@ def _facet_of(reader: Reader, home: DatasetRef, name: str) -> tuple[list[str], A
         back[used] = np.arange(len(used), dtype=np.uint32)
         return texts.gather(first[used].tolist()).to_list(), back[codes]
 
-    return arrays.of(_key(reader, reader.manifest(home), "facet", name), work)
+    return _kept(reader, reader.manifest(home), work, "facet", name)
 
 
 def depths(reader: Reader, where: Places) -> Array:
@@ -129,7 +134,7 @@ def depths(reader: Reader, where: Places) -> Array:
             frame = reader.scan(home, "examples").select(pl.col("synthetic_depth").fill_null(0)).collect()
             return frame["synthetic_depth"].to_numpy()
 
-        return arrays.of(_key(reader, reader.manifest(home), "depth"), work)
+        return _kept(reader, reader.manifest(home), work, "depth")
 
     return where.gather({ref: of(ref) for ref in where.homes}, np.uint8(0))
 
@@ -206,7 +211,7 @@ def _has_scores(reader: Reader, manifest: Manifest, role: str) -> bool:
         there = pl.col("score").is_not_null().any()
         return bool(score.head(1000).select(there).collect().item() or score.select(there).collect().item())
 
-    return arrays.of(_key(reader, manifest, "scored", role), work)
+    return _kept(reader, manifest, work, "scored", role)
 
 
 def column_named(columns: Sequence[Column], key: str) -> Column:
@@ -247,7 +252,7 @@ def by_home(reader: Reader, column: Column, within: DatasetRef) -> dict[DatasetR
         carry(reader, table, manifest.ref, within, np.float32(np.nan))
         return table
 
-    return arrays.of(_key(reader, manifest, "by home", column.part, column.name, goal.commit_id), work)
+    return _kept(reader, manifest, work, "by home", column.part, column.name, goal.commit_id)
 
 
 def laid_out(reader: Reader, where: Places, values: Array, missing: Any) -> dict[DatasetRef, Array]:
@@ -292,7 +297,7 @@ def edits_of(reader: Reader, step: Manifest, role: str) -> tuple[Array, Array]:
         )
         return frame["position"].to_numpy(), frame["successor"].to_numpy()
 
-    return arrays.of(_key(reader, step, "edits", role), work)
+    return _kept(reader, step, work, "edits", role)
 
 
 def verdict_arrays(reader: Reader, manifest: Manifest, role: str) -> tuple[Array, Array, Array]:
@@ -303,4 +308,4 @@ def verdict_arrays(reader: Reader, manifest: Manifest, role: str) -> tuple[Array
         score = frame["score"].cast(pl.Float32).fill_null(float("nan"))
         return frame["fate"].to_numpy(), frame["rule"].to_numpy(), score.to_numpy()
 
-    return arrays.of(_key(reader, manifest, "verdicts", role), work)
+    return arrays.of((str(reader.store.root), manifest.commit_id, "verdicts", role), work)

@@ -12,6 +12,7 @@ from storage.questions.codes import Codes
 from storage.questions.deltas import Count, metric_deltas
 from storage.questions.dense import places
 from storage.questions.find import Scope, scope_of
+from storage.questions.lasting import lasting
 from storage.questions.remembered import arrays
 from storage.questions.views import View
 from storage.questions.words import counted, listed, method_tag, named, number, setting
@@ -73,7 +74,7 @@ def diff(store: Store, before: DatasetRef | str, after: DatasetRef | str) -> Dif
         below = [step.commit_id for side in sides for step in store.downstream(side.ref)]  # trainings come later
         tags = [f"{tag.name}@v{tag.number}" for tag in store.tags()]
         key = (str(store.root), "diff", str(before), str(after), *below, *tags)
-        return arrays.of(key, lambda: _diff(reader, before, after))
+        return arrays.of(key, lambda: lasting(reader, sides, key[1:], lambda: _diff(reader, before, after)))
 
 
 def _diff(reader: Reader, before: DatasetRef | str, after: DatasetRef | str) -> Diff:

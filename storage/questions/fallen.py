@@ -12,6 +12,7 @@ import polars as pl
 from schemas.lineage import Manifest
 from storage.layout import QUARANTINE, REJECT
 from storage.questions.dense import Array, Places, places
+from storage.questions.lasting import lasting
 from storage.questions.remembered import arrays
 from storage.seek import Reader, inputs_by_role
 
@@ -51,7 +52,7 @@ def fallen(reader: Reader, manifest: Manifest, role: str) -> Fallen:
         return at, where.home[at], where.row[at], frame["rule"].to_numpy(), frame["score"].to_numpy()
 
     key = (str(reader.store.root), manifest.commit_id, "fallen", role)
-    at, home, row, rule, score = arrays.of(key, work)
+    at, home, row, rule, score = arrays.of(key, lambda: lasting(reader, (manifest,), key[1:], work))
     return Fallen(at, Places(tuple(reader.manifest(of).homes) or (of,), home, row), rule, score)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.lineage import Manifest
 from storage.questions.dense import Places, facet, laid_out, places
+from storage.questions.lasting import lasting
 from storage.questions.remembered import Memory
 from storage.questions.views import Composition, Contamination, Histogram, MixtureRow, ModelUse, Money, PromptUse
 from storage.questions.words import method_tag
@@ -31,6 +32,11 @@ memory = Memory(most_bytes=1 << 20)
 def remembered(reader: Reader, manifest: Manifest, what: str, work: Callable[[], T]) -> T:
     """The value worked out once for this version."""
     return memory.of((str(reader.store.root), manifest.commit_id, what), work)
+
+
+def counted_once(reader: Reader, manifest: Manifest, what: str, work: Callable[[], T]) -> T:
+    """The same for what follows from the version's own objects alone: an earlier process may have counted it."""
+    return remembered(reader, manifest, what, lambda: lasting(reader, (manifest,), (manifest.commit_id, what), work))
 
 
 def money_by_model(reader: Reader, manifest: Manifest) -> tuple[ModelUse, ...]:
@@ -63,7 +69,7 @@ def money_by_model(reader: Reader, manifest: Manifest) -> tuple[ModelUse, ...]:
             for row in grouped.to_dicts()
         )
 
-    return remembered(reader, manifest, "calls", work)
+    return counted_once(reader, manifest, "calls", work)
 
 
 def _money(row: Mapping[str, Any]) -> Money:
@@ -110,7 +116,7 @@ def refusals(reader: Reader, manifest: Manifest) -> tuple[tuple[str, int], ...]:
         rows = ((str(reason), int(count)) for reason, count in counts.iter_rows())
         return tuple(sorted(rows, key=lambda pair: (-pair[1], pair[0])))
 
-    return remembered(reader, manifest, "refused", work)
+    return counted_once(reader, manifest, "refused", work)
 
 
 def histograms(reader: Reader, manifest: Manifest) -> tuple[Histogram, ...]:
@@ -130,7 +136,7 @@ def histograms(reader: Reader, manifest: Manifest) -> tuple[Histogram, ...]:
             found += [_histogram(manifest, name, columns[name], None, ()) for name in numeric]
         return tuple(one for one in found if one is not None)
 
-    return remembered(reader, manifest, "histograms", work)
+    return counted_once(reader, manifest, "histograms", work)
 
 
 def _verdict_histogram(manifest: Manifest, role: str, frame: pl.DataFrame) -> Histogram | None:
@@ -217,7 +223,7 @@ def composition(reader: Reader, manifest: Manifest) -> tuple[Composition, ...]:
         ]
         return tuple(sorted(rows, key=lambda row: (-row.rows, row.source, row.license or "", row.synthetic_depth)))
 
-    return remembered(reader, manifest, "composition", work)
+    return counted_once(reader, manifest, "composition", work)
 
 
 def _members_by(reader: Reader, manifest: Manifest, positions: pl.DataFrame) -> list[dict[str, Any]]:
@@ -267,7 +273,7 @@ def contamination(reader: Reader, manifest: Manifest) -> tuple[Contamination, ..
             ]
         return tuple(sorted(rows, key=lambda row: (-row.hits, row.benchmark)))
 
-    return remembered(reader, manifest, "contamination", work) if manifest.ref.stage == "decontaminate" else ()
+    return counted_once(reader, manifest, "contamination", work) if manifest.ref.stage == "decontaminate" else ()
 
 
 def benchmark_named() -> pl.Expr:
@@ -307,7 +313,7 @@ def mixture(reader: Reader, manifest: Manifest) -> tuple[MixtureRow, ...]:
             for pool in sorted({*weights, *take, *available, *distinct})
         )
 
-    return remembered(reader, manifest, "mixture", work) if manifest.ref.stage == "mix" else ()
+    return counted_once(reader, manifest, "mixture", work) if manifest.ref.stage == "mix" else ()
 
 
 def _interval(found: Any) -> tuple[float, float] | None:

@@ -60,8 +60,12 @@ def link_of(reader: Reader, home: DatasetRef, row: int) -> Link | None:
     """Parents and calls of an example, or None if it was ingested."""
     if not reader.has(home, "links"):
         return None
-    found = reader.scan(home, "links").filter(pl.col("row") == row).head(1).collect()
-    return _link(found.row(0, named=True), reader.manifest(home)) if found.height else None
+
+    def work() -> Link | None:
+        found = reader.scan(home, "links").filter(pl.col("row") == row).head(1).collect()
+        return _link(found.row(0, named=True), reader.manifest(home)) if found.height else None
+
+    return reader.once((home, "link", row), work)
 
 
 def _link(stored: Mapping[str, Any], manifest: Manifest) -> Link:

@@ -18,6 +18,7 @@ from schemas.lineage import DatasetRef, Manifest
 from storage.calls.keys import identity_text
 from storage.questions.dense import Array, Places, places
 from storage.questions.find import find_example, tag_of
+from storage.questions.lasting import lasting
 from storage.questions.remembered import arrays
 from storage.questions.views import View
 from storage.questions.words import preview
@@ -30,6 +31,10 @@ STRETCHES = 8
 #: Share of members whose cached vectors must be there to be used.
 ENOUGH = 0.9
 _CHARACTERS = 2000
+#: Characters of a member's beginning.
+BEGINS = 160
+#: Id, source and beginning of each member.
+Told = Sequence[tuple[str, str, str]]
 STATIC = "static word vectors distilled from all-MiniLM-L6-v2 (they ship with provender; word order is lost)"
 
 
@@ -130,7 +135,10 @@ def _engine() -> StaticEngine:
 class Vectors:
     """Unit vectors of some members of a version, and how to lay another example beside them."""
 
-    def __init__(self, at: Array, rows: Array, by: str, of: Callable[[Mapping[str, Any]], Array | None]) -> None:
+    def __init__(
+        self, at: Array, rows: Array, by: str, of: Callable[[Mapping[str, Any]], Array | None], told: Told = ()
+    ) -> None:
+        self.told = told  # id, source and beginning of each, of static vectors alone
         self.at = at  # positions
         self.rows = rows  # float32, one row each
         self.by = by
@@ -143,11 +151,11 @@ def vectors_of(reader: Reader, ref: DatasetRef) -> Vectors:
     key = (str(reader.store.root), manifest.commit_id, "vectors")
     held: dict[str, Any] | None = arrays.get(key)
     if held is None:
-        at, messages = _some_members(reader, manifest)
-        found = _cached(reader, ref, messages)
-        engine = _engine()
-        rows_ = found[0] if found else engine.embed([text_of(one) for one in messages])
-        held = {"at": at, "rows": rows_, "by": found[1] if found else STATIC, "key": found[2] if found else None}
+        if any("embed" in step.step.backends for step in reader.store.upstream(ref)):
+            at, examples = _some_members(reader, manifest, ("messages",))
+            found = _cached(reader, ref, [example["messages"] for example in examples])
+            held = {"at": at, "rows": found[0], "by": found[1], "key": found[2]} if found else None
+        held = held or {**_static(reader, manifest), "by": STATIC, "key": None}
         arrays.keep(key, held)
     cached: tuple[bytes, str] | None = held["key"]
 
@@ -161,37 +169,44 @@ def vectors_of(reader: Reader, ref: DatasetRef) -> Vectors:
 
 def static_vectors(reader: Reader, ref: DatasetRef) -> Vectors:
     """The same by the shipped table of words, which knows any text."""
-    held = vectors_of(reader, ref)
-    if held.by == STATIC:
-        return held
-    manifest = reader.manifest(ref)
+    kept = _static(reader, reader.manifest(ref))
+    of = lambda one: _engine().embed([text_of(one["messages"])])[0]  # noqa: E731
+    return Vectors(kept["at"], kept["rows"], STATIC, of, kept["told"])
+
+
+def _static(reader: Reader, manifest: Manifest) -> dict[str, Any]:
+    """Vectors of the members that are compared, by the shipped table of words, and what is shown of each."""
 
     def work() -> dict[str, Any]:
-        at, messages = _some_members(reader, manifest)
-        return {"at": at, "rows": _engine().embed([text_of(one) for one in messages])}
+        at, examples = _some_members(reader, manifest, ("id", "source", "messages"))
+        told = [(one["id"].hex(), one["source"] or "", begins(one["messages"])) for one in examples]
+        return {"at": at, "rows": _engine().embed([text_of(one["messages"]) for one in examples]), "told": told}
 
-    kept = arrays.of((str(reader.store.root), manifest.commit_id, "static-vectors"), work)
-    return Vectors(kept["at"], kept["rows"], STATIC, lambda one: _engine().embed([text_of(one["messages"])])[0])
+    key = (str(reader.store.root), manifest.commit_id, "static-vectors")
+    return arrays.of(key, lambda: lasting(reader, (manifest,), key[1:], work))
 
 
-def _some_members(reader: Reader, manifest: Manifest) -> tuple[Array, list[Any]]:
-    """Positions that are compared, and the conversations there.
+def begins(messages: Sequence[Mapping[str, Any]] | None) -> str:
+    """The beginning of a conversation: of its first turn that is not the system's."""
+    spoken = next((turn["content"] for turn in messages or () if turn["role"] != "system"), "")
+    return preview(spoken or "", BEGINS)
+
+
+def _some_members(reader: Reader, manifest: Manifest, columns: Sequence[str]) -> tuple[Array, list[Any]]:
+    """Positions that are compared, and the examples there.
 
     A published copy lies in member order; of any other version the stretches are taken where its examples lie, because
     neighbours of a shuffled order are everywhere, and each would cost a row group.
     """
     at = spread(manifest.counts.rows_out)
     if reader.has(manifest.ref, "train"):
-        return at, reader.rows(manifest.ref, "train", at.tolist(), ("messages",))["messages"].to_list()
+        return at, reader.rows(manifest.ref, "train", at.tolist(), columns).to_dicts()
     where = places(reader, manifest.ref)
     lies = (where.home.astype(np.uint64) << np.uint64(32)) | where.row
     if bool((lies[1:] < lies[:-1]).any()):
         at = np.argsort(lies, kind="stable")[at]
     some = where.at(at)
-    examples = reader.examples(
-        [(some.homes[h], int(r)) for h, r in zip(some.home, some.row, strict=True)], ("messages",)
-    )
-    return at, [example["messages"] for example in examples]
+    return at, reader.examples([(some.homes[h], int(r)) for h, r in zip(some.home, some.row, strict=True)], columns)
 
 
 def _cached(reader: Reader, ref: DatasetRef, messages: Sequence[Any]) -> tuple[Array, str, tuple[bytes, str]] | None:

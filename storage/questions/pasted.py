@@ -7,7 +7,6 @@ Compared are words: letter case, spaces and punctuation aside, in Unicode's norm
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from unicodedata import is_normalized, normalize
@@ -19,12 +18,12 @@ from schemas.errors import MissingDataset, StoreError, UsageError
 from schemas.lineage import DatasetRef
 from storage.questions.dense import Array, places
 from storage.questions.find import Place, Scope, scope_of, scopes
-from storage.questions.neighbors import static_vectors
+from storage.questions.neighbors import begins, static_vectors
 from storage.questions.remembered import arrays
 from storage.questions.search import AT_ONCE
+from storage.questions.together import read_together
 from storage.questions.trace import fate
 from storage.questions.views import Damage, View
-from storage.questions.words import preview
 from storage.seek import Reader, legible
 from storage.store import Store
 
@@ -35,7 +34,7 @@ HOW: Mapping[How, str] = {
 }  # fmt: skip
 
 #: Seconds that one request looks for; the next one goes on where it stopped.
-SECONDS = 0.1
+SECONDS = 0.06
 #: Rows shown, and rows kept of each object.
 SHOWN, KEPT = 12, 24
 #: Characters that are looked for, and runs of words taken from them, evenly spread.
@@ -258,7 +257,8 @@ class _Hit:
     """A row that was found, before what became of it is known."""
 
     place: Place
-    example: Mapping[str, Any]
+    source: str
+    begins: str
     how: How
     says: str
     share: float | None = None
@@ -292,7 +292,8 @@ def _hit(example: Mapping[str, Any], home: DatasetRef, row: int, score: float, t
         how, says = "holds", "holds the text within a longer one"
     else:
         how, says = "shares", f"holds {score:.0%} of the text's runs of {wanted.unit} ({len(wanted.runs)} looked for)"
-    return _Hit(Place(example["id"], home, row), example, how, says, share=round(min(score, 1.0), 4))
+    place = Place(example["id"], home, row)
+    return _Hit(place, example["source"] or "", begins(example["messages"]), how, says, share=round(min(score, 1.0), 4))
 
 
 def _told(reader: Reader, lineages: Sequence[Scope], hits: Sequence[_Hit]) -> Iterator[PastedHit]:
@@ -303,18 +304,16 @@ def _told(reader: Reader, lineages: Sequence[Scope], hits: Sequence[_Hit]) -> It
     known: list[tuple[str | None, str] | None] = [arrays.get(key) for key in keys]
     for scope in lineages:
         new = [hit.place for hit, own, told in zip(hits, where, known, strict=True) if own is scope and not told]
-        for manifest in scope.manifests if new else ():
-            with suppress(*_UNTOLD):  # said by the row whose story it is
-                reader.locate(manifest.ref, [(place.home, place.row) for place in new])
+        if new:
+            read_together(reader, scope, [(place.home, place.row) for place in new])
     for hit, scope, key, told in zip(hits, where, keys, known, strict=True):
         if told is None:
             told = _fate(reader, scope, hit.place)
             if told[0] is not None and scope.target is not None:
                 arrays.keep(key, told)
-        spoken = next((turn["content"] for turn in hit.example["messages"] or () if turn["role"] != "system"), "")
         yield PastedHit(
             id=hit.place.id.hex(), how=hit.how, says=hit.says, share=hit.share, similarity=hit.similarity,
-            source=str(hit.example["source"] or ""), preview=preview(spoken or "", 160), home=str(hit.place.home),
+            source=hit.source, preview=hit.begins, home=str(hit.place.home),
             outcome=told[0], fate=told[1],
         )  # fmt: skip
 
@@ -345,17 +344,17 @@ def _nearest(
             best = best[likeness[best] >= LEAST_LIKENESS]
             some = places(reader, scope.target).at(held.at[best])
             there = [(some.homes[home], int(row)) for home, row in zip(some.home, some.row, strict=True)]
-            key = (str(reader.store.root), "pasted beside", *there)
-            rows = arrays.of(key, lambda: reader.examples(there, ("id", "source", "messages")))
     except (StoreError, OSError, pl.exceptions.PolarsError) as error:
         damage.append(Damage(place=named, problem=str(error)[:300]))
         return named, None, []
     found: list[_Hit] = []
-    for i, (home, at), row in zip(best.tolist(), there, rows, strict=True):
+    for i, (home, at) in zip(best.tolist(), there, strict=True):
         cosine = float(likeness[i])
-        if row["id"] in known or len(found) >= NEAREST:
+        digits, source, begin = held.told[i]
+        id_ = bytes.fromhex(digits)
+        if id_ in known or len(found) >= NEAREST:
             continue
-        known.add(row["id"])
+        known.add(id_)
         says = f"reads alike: cosine {cosine:.2f}"
-        found.append(_Hit(Place(row["id"], home, at), row, "near", says, similarity=round(cosine, 4)))
+        found.append(_Hit(Place(id_, home, at), source, begin, "near", says, similarity=round(cosine, 4)))
     return named, held.by, found

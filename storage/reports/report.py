@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from schemas.errors import StoreError, StoreUnwritable
 from schemas.lineage import DatasetRef
+from storage.questions.figures import remembered
+from storage.questions.lasting import lasting
 from storage.questions.lineage import Lineage, lineage
 from storage.questions.recorded_recipe import recipe_yaml
 from storage.questions.samples import Sample, dropped_samples, kept_samples
@@ -42,13 +44,24 @@ def report_of(store: Store, version: DatasetRef | str) -> Report:
     ref = store.resolve(version) if isinstance(version, str) else version
     page = show(store, version)
     try:
-        kept = kept_samples(store, ref)
-        dropped = dropped_samples(store, store.upstream(ref))
+        kept, dropped = samples_of(store, ref)
     except (StoreError, OSError):  # named under the page's damage; the rest of the report stands
         kept, dropped = (), ()
     triangles, damage = _triangles(store, ref)
     page = page.model_copy(update={"damage": tuple(dict.fromkeys((*page.damage, *damage)))})
     return Report(page=page, kept=kept, dropped=dropped, graph=lineage(store, ref, most=60), triangles=triangles)
+
+
+def samples_of(store: Store, ref: DatasetRef) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Members to read, and rows that were dropped on the way to them; read once for a version."""
+    reader, steps = Reader(store), store.upstream(ref)
+
+    def work() -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+        return kept_samples(store, ref), dropped_samples(store, steps)
+
+    manifest = reader.manifest(ref)
+    key = (manifest.commit_id, "report samples")
+    return remembered(reader, manifest, "report samples", lambda: lasting(reader, steps, key, work))
 
 
 def _triangles(store: Store, ref: DatasetRef) -> tuple[tuple[Simplex, ...], list[Damage]]:
