@@ -12,7 +12,8 @@ from backends.cpu import threads_for
 from backends.protocols import TokenLogprobs, Turn
 from backends.quiet import call_home_off, quiet_loading
 from backends.tune._adam import adam_direction
-from backends.tune._chance import Chance
+from backends.tune._chance import Chance, draws
+from backends.tune._parts import parts_of
 from schemas.errors import BackendError
 
 if TYPE_CHECKING:
@@ -86,15 +87,18 @@ class TorchTuning:
             for rate, batch in zip(rates, batches, strict=True):
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                with self._chance.where_it_draws(self.model):
-                    losses = self._answer_losses([pairs[i] for i in batch])
-                share = torch.tensor([scale[i] for i in batch], device=losses.device)
-                loss = (losses * share).mean()
                 self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                total = 0.0
+                for some in self._parts([pairs[i] for i in batch]):
+                    rows = [batch[k] for k in some]
+                    with self._chance.where_it_draws(self.model):
+                        losses = self._answer_losses([pairs[i] for i in rows])
+                    share = torch.tensor([scale[i] for i in rows], device=losses.device)
+                    ((losses * share).sum() / len(batch)).backward()
+                    total += float(losses.detach().sum())
                 torch.nn.utils.clip_grad_norm_(self._learned, self.config.max_grad_norm)
                 self._optimizer.step()
-                history.append(float(losses.detach().mean()))
+                history.append(total / len(batch))
         return history
 
     def losses(self, conversations: Sequence[Sequence[Turn]]) -> list[TokenLogprobs]:
@@ -183,6 +187,12 @@ class TorchTuning:
             for start in range(0, len(order), size):
                 yield order[start : start + size]
 
+    def _parts(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """What goes through the model together: on a CPU rows of like lengths, unless their order decides what is drawn."""
+        if self._base.device.type != "cpu" or draws(self.model):
+            return [list(range(len(pairs)))]
+        return parts_of([len(prompt) + len(answer) for prompt, answer in pairs])
+
     def _rate(self, step: int, steps: int) -> float:
         """Share of the peak learning rate."""
         warm = ceil(steps * self.config.warmup_fraction)
@@ -195,17 +205,20 @@ class TorchTuning:
         """Mean loss per answer token of each row, as a tensor that carries gradients."""
         import torch
 
+        from backends.llm._logits import logits_at
+
         device = self._base.device
         rows = [prompt + answer for prompt, answer in pairs]
         width = max(map(len, rows))
         ids = torch.tensor([row + [self._pad] * (width - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        answers = torch.tensor(
-            [[0] * len(p) + [1] * len(a) + [0] * (width - len(p) - len(a)) for p, a in pairs], device=device
-        )[:, 1:]
-        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        return (losses * answers).sum(1) / answers.sum(1)
+        places = [(i, k) for i, (p, a) in enumerate(pairs) for k in range(len(p) - 1, len(p) + len(a) - 1)]
+        row, column = torch.tensor(places, device=device).T
+        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        logits = logits_at(self.model, inputs, row, column)
+        losses = torch.nn.functional.cross_entropy(logits, ids[row, column + 1], reduction="none")
+        lengths = torch.tensor([len(answer) for _, answer in pairs], device=device)
+        return losses.new_zeros(len(pairs)).index_add(0, row, losses) / lengths
 
     def _direction(self, parameter: Any, adam: bool) -> np.ndarray:
         """The parameter's gradient, or the step Adam would take along it (LESS), flat, float32."""
