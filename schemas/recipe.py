@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from backends.config import AnyEmbed, AnyLLM, AnyNLI, AnySandbox, AnyTrain, AnyTune
 from backends.nli.embedding import EmbeddingNLI
@@ -94,7 +94,7 @@ class Finetuning(Strict):
     )
     deployment: str = Field("finetune/gpu", description="flow/deployment to run when the trigger is 'deployment'")
     wait: bool = Field(True, description="whether a triggered deployment is waited for")
-    override_gate: str | None = Field(
+    override_gate: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = Field(
         None, description="a written reason to train although the gate is closed; recorded"
     )
     non_commercial_ok: bool = Field(False, description="train although a licence forbids commercial use; recorded")

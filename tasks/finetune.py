@@ -73,12 +73,16 @@ def trigger_finetune(dataset: DatasetRef, recipe: Recipe, bench: Bench) -> Datas
 
 @stage_task("finetune {how.by.backend}", "gpu")
 def finetune(dataset: DatasetRef, how: Finetuning, bench: Bench, recipe: str = "") -> DatasetRef:
-    """The model trained on the published ``dataset``; its manifest holds metrics, history and where the weights are."""
+    """The model trained on the published ``dataset``; its manifest holds metrics, history and where the weights are.
+
+    The gate is asked also where the model is there already: what one person opened it for is not open to everybody.
+    """
+    gate = None if bench.dry else checked(open_store(bench), dataset, how)
     identity = {"stage": "finetune", "version": VERSION, "method": tag_of(type(how.by), "backend")}
 
     def compute(work: Work) -> None:
+        assert gate is not None, "a dry bench computes nothing"
         manifest = work.store.describe(dataset)
-        gate = checked(work.store, dataset, how)
         folder = work.store.root / "models" / str(work.step.output).replace("@", "-")
         trainer: Any = how.by.open()
         with train_file(work.store, dataset) as path:
@@ -103,15 +107,32 @@ def finetune(dataset: DatasetRef, how: Finetuning, bench: Bench, recipe: str = "
             "trained_on": {"dataset": str(dataset), "digest": manifest.digest, "examples": manifest.counts.rows_out},
         }
 
-    return materialise(
+    ref = materialise(
         "finetune", identity, [("dataset", dataset)], bench, compute, backends={"train": how.by.identity()}
     )
+    if gate and gate.status == "overridden":
+        told = recorded_with(open_store(bench).describe(ref), gate)
+        emit(Event("note", "finetune", str(identity["method"]), str(ref), note=told))
+    return ref
+
+
+def recorded_with(model: Manifest, gate: Gate) -> str:
+    """What the model says about its gate; a model that was there already keeps the reason it was trained for."""
+    kept = Gate(checks=tuple(Check.model_validate(c) for c in model.summary["gate"]["checks"]))
+    if kept.says == gate.says:
+        return f"gate overridden: {gate.says}"
+    return f"it was trained before, and keeps what it was trained with, not the reason given now: {kept.says}"
 
 
 def stoppable(work: Work) -> Callable[[int, int, str], None]:
-    """The step's progress; when a stop was asked for, the trainer is interrupted, which keeps its last checkpoint."""
+    """The step's progress; when a stop was asked for, the trainer is interrupted, which keeps its last checkpoint.
+
+    What a trainer says before its first step are the warnings of its pre-flight report: they stay in sight.
+    """
 
     def progress(done: int, total: int, note: str = "") -> None:
+        if not done and note:
+            emit(Event("note", "finetune", "pre-flight:", note=note))
         work.using.progress(done, total, note)
         if stop_asked(work.store.root):
             raise KeyboardInterrupt

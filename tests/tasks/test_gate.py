@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from methods.decontaminate.exact import Exact
 from methods.decontaminate.min_k import MinK
@@ -22,7 +23,8 @@ from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, open_store
 from tasks.check import looks
 from tasks.decontaminate import Policy, decontaminate_examples
-from tasks.finetune import checked
+from tasks.events import Event, listening
+from tasks.finetune import checked, finetune
 from tasks.gate import contamination
 from tasks.gather import gather
 from tasks.judge import filter_examples
@@ -164,6 +166,27 @@ def test_a_newer_version_of_a_pack_closes_the_gate_again(tmp_path: Path, bench: 
         checked(open_store(bench), stale, how())
     opened = checked(open_store(bench), done, how(override_gate="the new items are not ours"))
     assert (opened.status, "the new items are not ours" in opened.says) == ("overridden", True)
+
+
+def test_what_one_person_opened_the_gate_for_is_not_open_to_everybody(bench: Bench, leaky: DatasetRef):
+    done = published(
+        bench, decontaminate_examples(leaky, ("gsm8k",), NgramCoverage(), bench, Policy(report_only=True)), "gsm8k"
+    )
+    heard: list[Event] = []
+    with listening(heard.append):
+        model = finetune.fn(done, how(override_gate="a study of leaks"), bench)
+        assert "overridden: a study of leaks" in heard[-1].note
+        with pytest.raises(GateClosed, match="1 flagged ones remain"):
+            finetune.fn(done, how(), bench)
+        assert finetune.fn(done, how(override_gate=" another study "), bench) == model
+    assert heard[-1].note.startswith("it was trained before, and keeps what it was trained with")
+    assert heard[-1].note.endswith("overridden: a study of leaks")
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_reason_opens_nothing(blank: str):
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        how(override_gate=blank)
 
 
 def test_what_is_not_published_does_not_train(bench: Bench, clean: DatasetRef):
