@@ -86,6 +86,7 @@ def run(
     """Run a recipe; finished steps are reused, so a run that was stopped goes on where it stood."""
     from flows.curate import curation
     from schemas.recipe import load_recipe
+    from tasks.check import looks
     from tasks.plan import nothing_to_do, plan_of
 
     loaded = load_recipe(recipe, set_)
@@ -94,6 +95,7 @@ def run(
         say(f"nothing to do: all {len(planned.steps)} steps are in the store, and {loaded.name} is {planned.dataset}")
         ref = planned.dataset
     else:
+        looks(loaded, str(recipe), sources=False)  # a package that is absent at the end is told before the beginning
         ref = _run(loaded, store, without_prefect, quiet=as_json)
     written = _outcome(store, ref, loaded.name, planned.model_steps, report)
     if as_json:
@@ -116,7 +118,7 @@ def _run(recipe: Any, store: Path, without_prefect: bool, quiet: bool) -> str:
         with watching(quiet):
             return curate.fn(recipe, store)
     if not get_current_settings().api.url:
-        say("starting a temporary Prefect server, 15-30 s (`provender up` keeps one running)")
+        say("starting a temporary Prefect server, 10-30 s (`provender up` keeps one running)")
     with watching(quiet):
         return with_runner(curate, recipe.runner)(recipe, store)
 

@@ -146,7 +146,7 @@ def _wait(server: _Server, seconds: float) -> None:
     told = f"; see {server.log}" if server.log else ""
     signed = {"Authorization": "Basic " + base64.b64encode(server.auth.encode()).decode()}
     deadline = time.monotonic() + seconds
-    with httpx.Client(timeout=2, trust_env=False, headers=signed) as client:
+    with httpx.Client(timeout=20, trust_env=False, headers=signed) as client:
         while time.monotonic() < deadline:
             if server.process.poll() is not None:
                 raise EngineDown(
@@ -156,7 +156,7 @@ def _wait(server: _Server, seconds: float) -> None:
             try:
                 if client.get(f"{server.api}/health").status_code == 200:
                     return
-            except httpx.HTTPError:  # it listens, and does not answer yet
+            except httpx.HTTPError:  # it listened, and ended, or takes its time
                 time.sleep(0.05)
     raise EngineDown(
         f"the temporary Prefect server did not answer within {seconds:.0f} s{told}; `provender up` keeps one running, and "

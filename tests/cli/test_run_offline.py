@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cli.inside import provender
@@ -45,6 +46,10 @@ def test_init_and_run_call_nobody_and_a_second_run_has_nothing_to_do(tmp_path: P
     first = process("run", recipe, "--store", store, "--json", home=tmp_path, out=out)
     assert first.returncode == 0, first.stderr
     assert not out.exists(), out.read_text("utf-8")
+    assert (tmp_path / "prefect-run.log").exists(), "the run's own server wrote there"
+    about = [one.info for one in psutil.process_iter(["cmdline", "environ"])]
+    mine = [one["cmdline"] for one in about if (one["environ"] or {}).get("PROVENDER_HOME") == str(tmp_path)]
+    assert mine == [], "and ended with the run"
     answer = json.loads(first.stdout)
     assert (answer["examples"], answer["gate"], answer["tag"]) == (500, "passed", "project@v1")
     assert answer["gate_open_points"] == [], "what keeps the gate shut, if it is"
