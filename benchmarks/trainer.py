@@ -37,7 +37,7 @@ def main() -> None:
         (q + (f"\n\n{i}" if i else ""), a) for q, i, a in rows.select("instruction", "input", "output").iter_rows()
     ]
     made: dict[str, list[dict[str, float]]] = {"plain TRL": [], "provender": []}
-    with tempfile.TemporaryDirectory() as folder, _clocked() as clock:
+    with tempfile.TemporaryDirectory() as folder, clocked() as clock:
         for number in range(args.rounds):
             for name, train in (("plain TRL", _plain), ("provender", _ours)):
                 loss = train(pairs, Path(folder) / f"{name}{number}")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 @contextmanager
-def _clocked() -> Iterator[dict[str, float]]:
+def clocked() -> Iterator[dict[str, float]]:
     """While it lasts, every ``Trainer.train`` leaves its wall and processor seconds in the mapping."""
     from transformers import Trainer
 

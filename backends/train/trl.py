@@ -77,6 +77,7 @@ class TrlTrainer:
     ) -> TrainingRun:
         """Train on a published Parquet file.
 
+        ``progress`` is told (0, steps, warning) for each warning of the pre-flight report, then how far the steps are.
         A finished run of the same config, dataset and seed in ``output_dir`` is returned as it is; checkpoints of an
         unfinished one are used, those of any other run are removed. Raises ``GateClosed`` where the pre-flight report
         forbids training, ``Stopped`` on Ctrl-C, ``MissingExtra``, ``UsageError`` and ``BackendError``.
@@ -89,6 +90,8 @@ class TrlTrainer:
         rows = read_rows(dataset)
         work = self._prepared(rows)
         claim(output_dir, key)
+        for warning in work.report.warnings if progress else ():
+            progress(0, work.report.steps, warning)
         try:
             outcome = self._fit(work, rows, output_dir, rng_seed, progress)
         except ImportError as error:

@@ -77,7 +77,7 @@ def test_without_the_package_training_says_what_to_install_and_what_to_use_inste
     with pytest.raises(MissingExtra, match=r"pip install 'provender\[qlora\]', or use `adapter: lora`"):
         trainer.train(fruit, tmp_path / "out", rng_seed=0)
     assert not (tmp_path / "out").exists()  # refused before anything was written
-    (missing, slow) = trainer.preflight(fruit).warnings  # the report can be made where the training will not be
+    missing, slow = trainer.preflight(fruit).warnings  # the report can be made where the training will not be
     assert "needs the package bitsandbytes" in missing
     assert "for trying out" in slow
 
@@ -219,7 +219,10 @@ def test_a_killed_run_in_4_bits_goes_on_and_ends_with_the_same_weights(base, fru
     trainer = config(base, adapter={"kind": "loftq", "rank": 4}, **HOW).open()
     with pytest.raises(Killed):
         trainer.train(fruit, cut, rng_seed=0, progress=kill)
-    trainer.train(fruit, cut, rng_seed=0)
+    heard: list[tuple[int, int, str]] = []
+    trainer.train(fruit, cut, rng_seed=0, progress=lambda *said: heard.append(said))
+    assert heard[0][:2] == (0, 8)  # before the first step
+    assert "for trying out" in heard[0][2]
     assert json.loads((cut / "training.json").read_text())["resumed_from_step"] == 3
     for part in ("", "on-4-bits"):
         one, other = tensors(whole / part), tensors(cut / part)
