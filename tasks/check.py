@@ -20,16 +20,20 @@ PACKAGES = {
 }
 
 
-def looks(recipe: Recipe, place: str) -> list[str]:
-    """One line per thing that was found in order; ``RecipeError`` with everything that was not."""
+def looks(recipe: Recipe, place: str, *, sources: bool = True) -> list[str]:
+    """One line per thing that was found in order; ``RecipeError`` with everything that was not.
+
+    Without ``sources`` no source is read: a plan has read them already, and they may be large.
+    """
     notes: list[str] = []
     mistakes: list[str] = []
-    for name, source in recipe.sources.items():
+    for name, source in recipe.sources.items() if sources else ():
         try:
             digest = source_digest(source)
             notes.append(f"source {name}: {source.path} ({digest[:12]}), {source.license or 'licence unknown'}")
         except ProvenderError as error:
             mistakes.append(f"sources.{name}: {error}")
+    shut = recipe.finetune is not None and not recipe.finetune.override_gate  # a closed gate would stop this recipe
     if recipe.decontaminate:
         for i, benchmark in enumerate(recipe.decontaminate.benchmarks):
             try:
@@ -39,10 +43,11 @@ def looks(recipe: Recipe, place: str) -> list[str]:
                 mistakes.append(f"decontaminate.benchmarks.{i}: {error}")
         if all(method.name in NO_CHECK for method in recipe.decontaminate.by):
             names = ", ".join(method.name for method in recipe.decontaminate.by)
-            mistakes.append(f"decontaminate.by: {names} compares no text with an item; add {{method: ngram-coverage}}")
+            told = f"decontaminate.by: {names} compares no text with an item; add {{method: ngram-coverage}}"
+            (mistakes if shut else notes).append(told)
     else:
         notes.append("no `decontaminate:`: the gate will stay unchecked, and a fine-tuning run would be refused")
-        if recipe.finetune and not recipe.finetune.override_gate:
+        if shut:
             mistakes.append("finetune: the gate is closed without `decontaminate:`; add it, or set override_gate")
     chosen = [(f"backends.{name}", getattr(recipe.backends, name)) for name in type(recipe.backends).model_fields]
     if recipe.finetune:

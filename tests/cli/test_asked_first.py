@@ -81,6 +81,21 @@ def test_a_ref_of_too_few_digits_says_so_and_is_not_called_a_bad_name(tmp_path: 
     must_be_there([str(tmp_path), "hub:owner/name@0123456"], tmp_path / "no-store")
 
 
+RECIPE = """
+name: shut
+sources: {{rows: {rows}}}
+finetune: {{by: {{backend: pretend}}}}
+"""
+
+
+def test_a_run_that_must_end_at_its_gate_does_not_begin(rows: Path) -> None:
+    store = rows.parent / "store"
+    (rows.parent / "recipe.yaml").write_text(RECIPE.format(rows=rows), "utf-8")
+    error = asked("run", str(rows.parent / "recipe.yaml"), "--without-prefect", store=store)
+    assert "finetune: the gate is closed without `decontaminate:`; add it, or set override_gate" in str(error)
+    assert not store.exists() or list(Store.open(store).versions()) == []
+
+
 def logged(error: BaseException | None, message: str) -> logging.LogRecord:
     """What Prefect hands to its logger."""
     info: Any = (type(error), error, None) if error else None

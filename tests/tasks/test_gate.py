@@ -12,7 +12,7 @@ from methods.decontaminate.exact import Exact
 from methods.decontaminate.min_k import MinK
 from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.filter.heuristics import Heuristics
-from schemas.errors import GateClosed
+from schemas.errors import GateClosed, RecipeError
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef
 from schemas.recipe import BackendChoices, Decontamination, Finetuning
@@ -202,9 +202,11 @@ def test_a_method_that_compares_no_text_vouches_for_nothing(tmp_path: Path, benc
     silent = done.model_copy(update={"step": done.step.model_copy(update={"method": MinK().identity()})})
     digest = packs.load_pack("gsm8k").digest
     assert contamination(store, [silent], {"gsm8k": digest}, 0.0).says.endswith("no decontaminate step against gsm8k")
-    lone = recipe(tmp_path, decontaminate={"benchmarks": ["gsm8k"], "by": {"method": "temporal"}})
-    with pytest.raises(Exception, match="temporal compares no text with an item"):
-        looks(lone, "recipe")
+    lone = {"benchmarks": ["gsm8k"], "by": {"method": "temporal"}}
+    with pytest.raises(RecipeError, match="temporal compares no text with an item"):
+        looks(recipe(tmp_path, decontaminate=lone, finetune={"by": {"backend": "pretend"}}), "recipe")
+    told = looks(recipe(tmp_path, decontaminate=lone, finetune=None), "recipe")  # nothing is trained: told, not refused
+    assert any("temporal compares no text with an item" in note for note in told)
 
 
 def test_conservation_cannot_be_overridden():
