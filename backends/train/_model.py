@@ -34,7 +34,9 @@ def load_model(place: ModelPlace, training: Training, *, device: str, download: 
     """The model in the precision of the run, on the CPU or the named device; in 4 bits for ``qlora`` and ``loftq``."""
     import torch
 
-    dtype = torch.bfloat16 if is_bf16(training, device) else torch.float32
+    # weights that are trained themselves stay in fp32: AdamW's small steps are lost in eight bits of mantissa
+    frozen = training.adapter.kind != "full"
+    dtype = torch.bfloat16 if frozen and is_bf16(training, device) else torch.float32
     if training.adapter.kind not in FOUR_BITS:
         return _loaded(place, download, dtype=dtype).to(device)
     load_bitsandbytes()

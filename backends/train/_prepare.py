@@ -69,17 +69,18 @@ def size_on_paper(
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     text = config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
-    width = 2 if bf16 else 4
+    full = training.adapter.kind == "full"
+    width = 2 if bf16 and not full else 4
     packed = _packed(model) if training.adapter.kind in FOUR_BITS else 0
     weight_bytes = (packed * BYTES_PER_WEIGHT + (parameters - packed) * width) / parameters
     return ModelSize(
         parameters=parameters,
-        trainable=parameters if training.adapter.kind == "full" else _adapter_weights(model, training.adapter),
+        trainable=parameters if full else _adapter_weights(model, training.adapter),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
         weight_bytes=weight_bytes,
-        value_bytes=width,
+        value_bytes=2 if bf16 else 4,
         micro_batch=micro_batch,
         checkpointing=checkpointing,
     )

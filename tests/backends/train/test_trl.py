@@ -302,3 +302,18 @@ def test_an_interrupt_stops_with_a_word_on_how_to_go_on(base, fruit, tmp_path):
     run = trainer.train(fruit, tmp_path / "out", rng_seed=0)
     assert run.metrics["steps"] == 16
     assert json.loads((tmp_path / "out" / "training.json").read_text())["resumed_from_step"] == 5
+
+
+def test_a_model_that_is_trained_whole_in_bf16_keeps_its_weights_in_fp32(base, fruit, tmp_path):
+    import torch
+
+    run = config(base, adapter="full", precision="bf16", learning_rate=1e-4, max_steps=2).open().train(
+        fruit, tmp_path / "out", rng_seed=0
+    )  # fmt: skip
+    before, after = tensors(base, "model.safetensors"), tensors(run.output_dir, "model.safetensors")
+    assert {t.dtype for t in after.values()} == {torch.float32}
+    # steps of 1e-4 are smaller than what bf16 can tell apart at 0.1 (2 ** -12): they were taken all the same
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = (after[name] - before[name]).abs()
+    assert (moved[before[name].abs() > 0.1] > 0).all()
+    assert float(moved.max()) < 2**-11
