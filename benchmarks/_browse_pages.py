@@ -1,5 +1,6 @@
 """The pages that the browser's benchmark opens, and `provender serve` as a process with its memory."""
 
+import os
 import subprocess
 import sys
 import time
@@ -38,14 +39,20 @@ class Visit(NamedTuple):
 
 
 class Serving:
-    """``provender serve`` over a store, in a process of its own."""
+    """``provender serve`` over a store, in a process of its own; ``home`` is where it keeps answers of versions."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, home: Path) -> None:
         self.port = free_port()
+        self.start_ms = 0.0
+        self._began = time.perf_counter()
         code = "import sys; from cli.main import main; sys.argv[0] = 'provender'; main()"
         asked = ["serve", "--store", str(store), "--port", str(self.port)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *asked], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", code, *asked],
+            cwd=ROOT,
+            env=os.environ | {"PROVENDER_HOME": str(home)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
@@ -53,6 +60,7 @@ class Serving:
         for _ in range(12_000):
             try:
                 self.client.get("/static/icon.svg").raise_for_status()
+                self.start_ms = 1000 * (time.perf_counter() - self._began)
                 return self
             except httpx.TransportError:
                 time.sleep(0.01)

@@ -14,6 +14,10 @@ engine = typer.Typer(
 )
 
 
+#: Seconds that the browser may read what is asked first before it listens; the rest is read while nobody waits.
+READ_FIRST_SECONDS = 2.5
+
+
 def home() -> Path:
     """Where what keeps running is noted."""
     return Path(os.environ.get("PROVENDER_HOME") or Path.home() / ".local/state/provender")
@@ -53,6 +57,7 @@ def serve(
     api = os.environ.get("PREFECT_API_URL") or address_of_running(home())
     prefect = api.removesuffix("/").removesuffix("/api") if api else None  # runs link to its pages
     app = create_app(store, token=token, allowed_hosts=names_of(host, allow_host), prefect=prefect)
+    app.state.read_ahead(READ_FIRST_SECONDS)
     taken = listening(host, port)
     say(f"lineage browser of {shown(store)} on {address_of(taken, host)}" + (f"?token={token}" if token else ""))
     with contextlib.suppress(KeyboardInterrupt):

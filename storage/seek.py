@@ -173,7 +173,9 @@ class Reader:
     def _homes_of(self, manifest: Manifest) -> dict[DatasetRef, int]:
         """The number of each home of a version; refs are slow to compare one by one."""
         if manifest.ref not in self._numbers:
-            self._numbers[manifest.ref] = dict(zip(reversed(manifest.homes), reversed(range(len(manifest.homes)))))
+            self._numbers[manifest.ref] = dict(
+                zip(reversed(manifest.homes), reversed(range(len(manifest.homes))), strict=True)
+            )
         return self._numbers[manifest.ref]
 
     def once(self, key: tuple[Any, ...], work: Callable[[], T]) -> T:

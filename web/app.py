@@ -160,10 +160,17 @@ def create_app(
         Route("/static/{name}", static),
     ]
 
-    def warmed() -> None:
-        for work in first_things(frame.store, templates):
+    works = first_things(frame.store, templates)
+
+    def read_ahead(seconds: float | None = None) -> None:
+        """What is asked first, one reading after the other; no further one is begun once the seconds are over."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while until is None or time.monotonic() < until:
             while patience.busy():  # who asks is served first
                 time.sleep(0.02)
+            work = next(works, None)
+            if work is None:
+                return
             try:
                 work()
             except (ProvenderError, OSError) as error:
@@ -171,16 +178,18 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
-        threading.Thread(target=warmed, name="warm", daemon=True).start()
+        threading.Thread(target=read_ahead, name="warm", daemon=True).start()
         yield
         patience.close()
 
-    return Starlette(
+    app = Starlette(
         lifespan=lifespan,
         routes=routes,
         middleware=[Middleware(Guard, hosts=tuple(allowed_hosts), token=token)],
         exception_handlers={ProvenderError: failed, 404: failed, 500: failed},
     )
+    app.state.read_ahead = read_ahead
+    return app
 
 
 def _subject(path: str) -> str:

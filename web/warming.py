@@ -9,11 +9,11 @@ from jinja2 import Environment
 from schemas.errors import ProvenderError
 from schemas.lineage import DatasetRef, Manifest
 from storage.questions import figures
-from storage.questions.dense import columns_of, places
-from storage.questions.diff import codes_of
+from storage.questions.dense import by_home, columns_of, facet, places
+from storage.questions.diff import codes_of, diff
 from storage.questions.fallen import fallen
-from storage.questions.find import scope_of
-from storage.questions.neighbors import vectors_of
+from storage.questions.find import scope_of, tag_of
+from storage.questions.neighbors import static_vectors, vectors_of
 from storage.questions.query import query
 from storage.questions.rows import rows
 from storage.questions.show import show
@@ -23,6 +23,8 @@ from storage.store import Store
 
 #: Datasets whose figures are read: the newest ones.
 WARMED = 8
+#: Members of a version of which every score is read ahead, 4 bytes each and score, and which is compared ahead.
+EVERY_COLUMN = 2_000_000
 
 
 def _legible(works: Callable[..., Iterator[Callable[[], object]]]) -> Callable[..., Iterator[Callable[[], object]]]:
@@ -72,6 +74,18 @@ def _questions(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]
     yield partial(rows, reader.store, ref, fate="dropped", order="margin", limit=1)
     yield partial(_of_step, _vectors, reader, reader.manifest(ref))
     yield partial(_of_step, _members, reader, reader.manifest(ref))
+    if reader.rows_of(ref) <= EVERY_COLUMN:
+        yield from _every_column(reader, ref)
+
+
+@_legible
+def _every_column(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
+    """Every score of the members, and what rows are filtered by: what any order or filter reads."""
+    manifest = reader.manifest(ref)
+    for column in columns_of(reader, ref):
+        yield partial(_of_step, lambda reader, _, column=column: by_home(reader, column, ref), reader, manifest)
+    for name in ("source", "license"):
+        yield partial(_of_step, lambda reader, _, name=name: facet(reader, places(reader, ref), name), reader, manifest)
 
 
 def _drops(reader: Reader, manifests: list[Manifest]) -> Iterator[Callable[[], object]]:
@@ -83,7 +97,7 @@ def _drops(reader: Reader, manifests: list[Manifest]) -> Iterator[Callable[[], o
 
 @_legible
 def _comparison(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object]]:
-    """What a comparison with the version before reads; not the comparison itself."""
+    """What a comparison with the version before reads, and the comparison itself."""
     older = [
         history[at - 1].ref
         for newest in reader.store.tags()
@@ -97,6 +111,12 @@ def _comparison(reader: Reader, ref: DatasetRef) -> Iterator[Callable[[], object
         yield from _drops(reader, reader.store.upstream(before))
         yield partial(_of_step, _members, reader, reader.manifest(before))
         yield partial(_shared, reader, before, ref)
+        if reader.rows_of(ref) <= EVERY_COLUMN:
+            yield partial(diff, reader.store, _named(reader, before), _named(reader, ref))
+
+
+def _named(reader: Reader, ref: DatasetRef) -> str:
+    return tag_of(reader, ref) or str(ref)
 
 
 def _members(reader: Reader, manifest: Manifest) -> object:
@@ -108,7 +128,8 @@ def _samples(reader: Reader, manifest: Manifest) -> object:
 
 
 def _vectors(reader: Reader, manifest: Manifest) -> object:
-    return vectors_of(reader, manifest.ref)
+    held = vectors_of(reader, manifest.ref)
+    return static_vectors(reader, manifest.ref).of({"messages": [{"role": "user", "content": "any text"}]}), held
 
 
 def _of_step(what: Callable[..., object], reader: Reader, manifest: Manifest, *more: str) -> object:
