@@ -10,7 +10,8 @@ import numpy as np
 from methods.spill import let_go, taken
 
 _ROWS = 8192  # compared with all centroids at once, at most
-_CELLS = 1 << 25  # cosines, or numbers to be added up, in memory at once: 128 MiB
+_CELLS = 1 << 25  # cosines in memory at once: 128 MiB
+_SUMMED = 1 << 22  # numbers that are added up at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _means(rows: np.ndarray, label: np.ndarray, centroids: np.ndarray) -> np.nda
     order = np.argsort(label, kind="stable")
     filled, first = np.unique(label[order], return_index=True)
     sums = np.empty((len(filled), rows.shape[1]))
-    width = max(1, _CELLS // (2 * max(1, len(rows))))  # columns: a sum runs over all rows of a label, in one go
+    width = max(1, _SUMMED // max(1, len(rows)))  # columns: a sum runs over all rows of a label, in one go
     for column in range(0, rows.shape[1], width):
         some = slice(column, column + width)
         sums[:, some] = np.add.reduceat(rows[:, some][order], first, axis=0, dtype=np.float64)

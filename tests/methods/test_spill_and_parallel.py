@@ -1,5 +1,6 @@
 """Arrays in memory and in a file hold the same; threads keep the order and do not run ahead."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from methods.parallel import cores, in_order
-from methods.spill import Columns, Growing, Table, let_go, taken
+from methods.spill import Columns, Growing, Table, give_back, let_go, taken
 
 
 @pytest.mark.parametrize("in_memory", [0, 40, 10**6], ids=["file", "file later", "memory"])
@@ -41,6 +42,22 @@ def test_what_was_let_go_takes_no_memory_and_is_read_again():
     assert before - of_files() > 30 * 10**6, "of 40 MB"
     assert int(whole.sum(dtype=np.uint64)) == total == 10**7 * (10**7 - 1) // 2
     let_go(np.arange(3))
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="a C library other than glibc keeps its own rules"
+)
+def test_memory_that_was_freed_below_what_is_in_use_goes_back():
+    def own() -> int:
+        return int(re.findall(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[0]) << 10
+
+    pieces = [np.ones(1 << 13) for _ in range(1200)]  # 64 KiB each, which glibc takes from its heap
+    last = pieces[-1]
+    del pieces[:-1]
+    before = own()
+    give_back()
+    assert before - own() > 30 << 20, "of 75 MiB below the piece that is still there"
+    assert last.sum() == 1 << 13
 
 
 def test_nothing_appended_is_empty():

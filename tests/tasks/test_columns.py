@@ -31,7 +31,7 @@ from tasks.materialise import step_of
 from tasks.mix import mix_sources
 from tasks.rank import rank_examples
 from tasks.select import select_examples
-from tasks.settle import all_different
+from tasks.settle import PIECE_ROWS, all_different
 from tasks.shards import judge_shard, receipt_of
 from tests.outside_check import Outside
 
@@ -171,6 +171,30 @@ def test_no_step_of_columns_has_texts_in_memory(watched: tuple[Watched, Bench, D
     assert store.whole
     assert not any("messages" in columns for columns in store.whole), store.whole
     assert 0 < store.most <= 32
+
+
+@pytest.mark.parametrize(
+    "fields", [{"method": "exact"}, {"method": "minhash"}, {"method": "semantic", "threshold": 0.999}]
+)
+def test_dedup_reads_texts_in_batches_only_and_settles_beside_ids(
+    watched: tuple[Watched, Bench, DatasetRef], fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, bench, pool = watched
+    asked: list[tuple[int, tuple[str, ...]]] = []
+    real = store.batches
+
+    def batches(
+        ref: DatasetRef, rows: int, columns: Sequence[str], members: pl.DataFrame | None = None
+    ) -> Iterator[pl.DataFrame]:
+        asked.append((rows, tuple(columns)))
+        return real(ref, rows, columns, members)
+
+    monkeypatch.setattr(store, "batches", batches)
+    engines = BackendChoices.model_validate({"embed": {"backend": "hashing", "dim": 32}})
+    dedup_examples(pool, method(AnyDedup, fields), bench.model_copy(update={"backends": engines}))
+    assert store.whole == []
+    assert {rows for rows, columns in asked if "messages" in columns} == {32}
+    assert {(rows, columns) for rows, columns in asked if "messages" not in columns} == {(PIECE_ROWS, ("id",))}
 
 
 def test_no_step_that_embeds_has_the_texts_of_its_pool_in_memory(

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from backends.embed.hashing import Hashing
+from methods import spill
 from methods.dedup._listing import Listing
 from methods.dedup._repeats import text_compared
 from methods.dedup.semantic import Semantic
@@ -168,6 +169,25 @@ def test_neither_the_batches_nor_a_file_nor_the_lists_of_texts_decide(on: Any, m
             patch.setattr("methods.dedup._cosines._BLOCK", 16)
             for size in (1, 40, 150):
                 assert judged(method, size).equals(whole)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_clusters_that_are_compared_beside_each_other_share_the_room_in_memory(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+):
+    method = Semantic(on="answer", threshold=0.9, clusters=3)
+    whole = judged(method, 40)
+    rooms: list[int | None] = []
+
+    def noted(rows: np.ndarray, which: np.ndarray, in_memory: int | None = None) -> np.ndarray:
+        rooms.append(in_memory)
+        return spill.taken(rows, which, in_memory)
+
+    monkeypatch.setattr("methods.parallel.cores", lambda: threads)
+    monkeypatch.setattr("methods.dedup.semantic.taken", noted)
+    monkeypatch.setattr(spill, "IN_MEMORY", 2000)
+    assert judged(method, 40).equals(whole)
+    assert rooms == [2000 // threads] * 3
 
 
 def test_a_pool_that_gives_more_or_fewer_rows_than_it_has_is_refused():

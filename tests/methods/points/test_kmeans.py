@@ -1,8 +1,11 @@
 """Spherical k-means: each row at its nearest centroid, centroids the means of theirs, the same every time."""
 
+from typing import IO
+
 import numpy as np
 import pytest
 
+from methods import spill
 from methods.points.kmeans import kmeans, nearest
 
 
@@ -43,3 +46,24 @@ def test_rows_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch):
     whole = nearest(rows, rows[::10])
     monkeypatch.setattr("methods.points.kmeans._ROWS", 7)
     assert np.array_equal(nearest(rows, rows[::10])[0], whole[0])
+
+
+@pytest.mark.parametrize("k", [1, 9])
+def test_a_sample_in_a_file_added_up_a_column_at_a_time_gives_the_same_numbers(k: int, monkeypatch: pytest.MonkeyPatch):
+    rows = blobs(40, 9, 8)
+    whole = kmeans(rows, k, np.random.default_rng(1), sample=20)
+    files: list[int] = []
+
+    def file_of(owner: object, size: int = 0) -> IO[bytes]:
+        files.append(size)
+        return real(owner, size)
+
+    real = spill._file_of
+    monkeypatch.setattr(spill, "_file_of", file_of)
+    monkeypatch.setattr(spill, "IN_MEMORY", 0)
+    monkeypatch.setattr("methods.points.kmeans._SUMMED", 1)
+    found = kmeans(rows, k, np.random.default_rng(1), sample=20)
+    assert files == [20 * k * 8 * 4], "the sample, and no other table"
+    for one, other in ((whole.centroids, found.centroids), (whole.label, found.label), (whole.cosine, found.cosine)):
+        assert np.array_equal(one, other)
+    assert not isinstance(found.centroids, np.memmap)
