@@ -4,6 +4,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from methods.decontaminate import AnyDecontaminate
+from methods.decontaminate._sought import looked_for
 from methods.parallel import in_order
 from methods.texts.matching import PairMethod, entries
 from schemas.lineage import DatasetRef, Rule
@@ -62,8 +63,18 @@ def decontaminate_examples(
         work.draft.put(ITEMS_PART, items_of(packs, pairs))
         work.draft.summary.update((figures or figures_of_kept(work, pool, said)).summary())
         work.draft.summary["benchmarks"] = {
-            p.name: {"version": p.version, "digest": p.digest, "items": p.items.height} for p in packs
+            p.name: {
+                "version": p.version,
+                "digest": p.digest,
+                "items": p.items.height,
+                "looked_for": looked_for(method, p.items),
+            }
+            for p in packs
         }
+        for name, told in work.draft.summary["benchmarks"].items():
+            if not told["looked_for"]:
+                note = f"none of the {told['items']:,} items of {name} has enough words to be looked for; lower `min_words`"
+                emit(Event("note", work.step.stage, method.name, str(work.step.output), note=note))
         work.draft.summary["sources_over_the_limit"] = tainted
         emit(Event("progress", work.step.stage, method.name, str(work.step.output), done=len(ids), total=len(ids)))
 

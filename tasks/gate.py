@@ -43,6 +43,7 @@ def contamination(
     homes: dict[DatasetRef, int] = {}
     members = _placed(store, last, homes)
     looked: list[Manifest] = []
+    short: list[str] = []
     for name, digest in sorted(declared.items()):
         against = [m for m in steps if m.step.content.get(f"benchmark/{name}") == digest]
         if not against:
@@ -56,6 +57,15 @@ def contamination(
                 f"no decontaminate step saw {unseen.height:,} of its {members.height:,} examples against {name}; "
                 "decontaminate after the last step that adds or edits examples"
             )
+        found, items = _looked_for(name, against)
+        if not found:
+            how = ", ".join(dict.fromkeys(str(m.step.method.get("method")) for m in against))
+            return _unchecked(
+                f"none of the {items:,} items of {name} has as many words as {how} asks of one, so none was looked for; "
+                "give the method a lower `min_words`"
+            )
+        if found < items:
+            short.append(f"{items - found:,} of {items:,} items of {name}")
         looked += [m for m in against if m not in looked]
     flagged = pl.concat([_flagged(store, m, homes) for m in looked]).unique()
     remain = members.join(flagged, on=["home", "row"], how="semi").height
@@ -67,7 +77,8 @@ def contamination(
         says=f"checked against {', '.join(sorted(declared))} at {looked[-1].ref} "
         f"by {', '.join(dict.fromkeys(str(m.step.method.get('method')) for m in looked))}: "
         f"{sum(i.rejected + i.quarantined for m in looked for i in m.counts.inputs)} dropped, {remain} flagged ones remain "
-        f"({fraction:.2%}, at most {max_contaminated_fraction:.2%} allowed)",
+        f"({fraction:.2%}, at most {max_contaminated_fraction:.2%} allowed)"
+        + (f"; too short to be looked for: {', '.join(short)}" if short else ""),
     )
 
 
@@ -95,6 +106,16 @@ def _placed(store: Store, manifest: Manifest, homes: dict[DatasetRef, int]) -> p
     numbers = [homes.setdefault(home, len(homes)) for home in (manifest.homes or (manifest.ref,))]
     to = np.asarray(numbers, dtype=np.uint32)
     return positions.with_columns(pl.Series("home", to[positions["home"].to_numpy()]))
+
+
+def _looked_for(name: str, against: list[Manifest]) -> tuple[int, int]:
+    """How many items of a benchmark at least one of the steps looked for, and how many it has.
+
+    Steps of an earlier release did not count them: all, then.
+    """
+    told = [dict(m.summary.get("benchmarks") or {}).get(name) or {} for m in against]
+    counted = [(int(one.get("looked_for", one["items"])), int(one["items"])) for one in told if "items" in one]
+    return max(counted, default=(1, 1))
 
 
 def _flagged(store: Store, step: Manifest, homes: dict[DatasetRef, int]) -> pl.DataFrame:

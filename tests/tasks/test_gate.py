@@ -168,6 +168,28 @@ def test_a_newer_version_of_a_pack_closes_the_gate_again(tmp_path: Path, bench: 
     assert (opened.status, "the new items are not ours" in opened.says) == ("overridden", True)
 
 
+def test_a_benchmark_of_which_nothing_was_looked_for_is_not_checked(tmp_path: Path, bench: Bench, clean: DatasetRef):
+    own = tmp_path / "exam.jsonl"
+    texts = ["", "three word item", "Is seven prime?", None, "How many mills stand by the river?"]
+    own.write_text("".join(json.dumps({"prompt": t, "answer": "Yes"}) + "\n" for t in texts[:4]), "utf-8")
+    assert add(str(own))[1].version == 1
+    made = decontaminate_examples(clean, ("exam",), NgramCoverage(), bench)
+    assert open_store(bench).describe(made).summary["benchmarks"]["exam"]["looked_for"] == 0
+    told = look(bench, made, "exam")
+    assert (told.status, told.says[:46]) == ("unchecked", "none of the 4 items of exam has as many words ")
+    assert "as ngram-coverage asks of one" in told.says
+    assert look(
+        bench, decontaminate_examples(clean, ("exam",), NgramCoverage(min_words=2), bench), "exam"
+    ).says.endswith("too short to be looked for: 2 of 4 items of exam")
+    own.write_text("".join(json.dumps({"prompt": t, "answer": "Yes"}) + "\n" for t in texts), "utf-8")
+    assert add(str(own))[1].version == 2
+    told = look(bench, decontaminate_examples(clean, ("exam",), NgramCoverage(), bench), "exam")
+    assert (told.status, told.says.rpartition("; ")[2]) == (
+        "passed",
+        "too short to be looked for: 4 of 5 items of exam",
+    )
+
+
 def test_what_one_person_opened_the_gate_for_is_not_open_to_everybody(bench: Bench, leaky: DatasetRef):
     done = published(
         bench, decontaminate_examples(leaky, ("gsm8k",), NgramCoverage(), bench, Policy(report_only=True)), "gsm8k"

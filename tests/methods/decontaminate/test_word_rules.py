@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from methods.decontaminate._sought import looked_for
 from methods.decontaminate.any_ngram import AnyNgram
 from methods.decontaminate.exact import Exact
 from methods.decontaminate.idf_overlap import IdfOverlap
 from methods.decontaminate.ngram_coverage import NgramCoverage
+from methods.decontaminate.temporal import Temporal
+from methods.decontaminate.tf_idf import TfIdf
 from methods.texts.matching import PairMethod
 from methods.texts.words import words
 from tests.methods._items import items_of
@@ -211,3 +214,23 @@ def test_items_of_any_script_are_found(method: PairMethod):
     pool = pool_of(*[(f"Bitte: {text} !", "no") for text in texts], ("🙂🙃" * 40, "no"), ("春天" * 3, "no"))
     said = judge(method, pool, items_of(*[(text, None) for text in texts]))
     assert [reason is not None for reason in reasons(said, pool)] == [True] * 6 + [False, False]
+
+
+def test_how_many_items_a_rule_can_find_at_all() -> None:
+    long = " ".join("abcdefghijklmnopqrst")
+    items = pl.DataFrame(
+        {
+            "prompt": ["", None, "one two three", "one two three four five", "a b c d e f g h"],
+            "answer": ["x", long, None, "", long],
+        }
+    )
+    assert (
+        looked_for(NgramCoverage(), items) == 3
+    )  # two prompts of five words or more, one answer of twenty beside none
+    assert looked_for(NgramCoverage(fields=("prompt",)), items) == 2
+    assert looked_for(NgramCoverage(fields=("answer",), min_answer_words=21), items) == 0
+    assert looked_for(AnyNgram(fields=("prompt",)), items) == 1
+    assert looked_for(Exact(min_words=1, fields=("prompt",)), items) == 3
+    assert looked_for(TfIdf(), items) == 1  # looks at prompts alone
+    assert looked_for(Temporal(), items) == 5  # dates, whatever the words
+    assert looked_for(NgramCoverage(), items.clear()) == 0
