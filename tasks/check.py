@@ -59,6 +59,9 @@ def looks(recipe: Recipe, place: str, *, sources: bool = True) -> list[str]:
         if package and importlib.util.find_spec(package) is None:
             mistakes.append(f"{path}: {backend.backend} needs a package: pip install 'provender[{extra}]'")
             continue
+        if lacking := getattr(backend, "lacking", str)():
+            mistakes.append(f"{path}: {lacking}")
+            continue
         try:
             backend.identity()
             notes.append(f"{path}: {backend.backend}")

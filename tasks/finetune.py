@@ -133,7 +133,8 @@ def stoppable(work: Work) -> Callable[[int, int, str], None]:
     def progress(done: int, total: int, note: str = "") -> None:
         if not done and note:
             emit(Event("note", "finetune", "pre-flight:", note=note))
-        work.using.progress(done, total, note)
+        else:
+            work.using.progress(done, total, note)
         if stop_asked(work.store.root):
             raise KeyboardInterrupt
 

@@ -25,8 +25,8 @@ def require(training: Training, device: str) -> None:
     """``MissingExtra`` or ``BackendError`` where the adapter needs 4-bit weights and this machine cannot have them."""
     if training.adapter.kind not in FOUR_BITS:
         return
-    if find_spec("bitsandbytes") is None:
-        raise MissingExtra(_missing(training))
+    if lacking(training):
+        raise MissingExtra(lacking(training))
     found = metadata.version("bitsandbytes")
     if tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < _LEAST:
         raise BackendError(
@@ -47,8 +47,8 @@ def warnings_of(training: Training, device: str) -> tuple[str, ...]:
     if training.adapter.kind not in FOUR_BITS:
         return ()
     said: list[str] = []
-    if find_spec("bitsandbytes") is None:
-        said.append(_missing(training))
+    if lacking(training):
+        said.append(lacking(training))
     if device == "cpu":
         said.append(  # 3 to 10 % more processor time than lora, see docs/benchmarks.md
             f"adapter {training.adapter.kind!r} holds the base in 4 bits, which saves memory and no time: on a CPU it is for "
@@ -87,7 +87,10 @@ def load_bitsandbytes() -> Any:
     return bitsandbytes
 
 
-def _missing(training: Training) -> str:
+def lacking(training: Training) -> str:
+    """What must be installed for this training here, with the way out; empty where nothing is missing."""
+    if training.adapter.kind not in FOUR_BITS or find_spec("bitsandbytes") is not None:
+        return ""
     return (
         f"adapter {training.adapter.kind!r} holds the base in 4 bits and needs the package bitsandbytes, which is not here: "
         f"{_INSTALL}, or use `adapter: lora`"

@@ -47,6 +47,12 @@ class Trl(BackendConfig, Training):
         """Every decisive field; weights and templates stand by their digest, the learning rate is settled."""
         return identity_of(self, super().identity())
 
+    def lacking(self) -> str:
+        """A package that this adapter needs beside the extra ``local`` and that is not here; empty where there is none."""
+        from backends.train._four_bits import lacking
+
+        return lacking(self)
+
     def open(self) -> "TrlTrainer":
         """The trainer; torch and TRL are imported when it trains."""
         return TrlTrainer(self)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,16 @@ def read_by_axolotl(programs: Path, folder: Path, method: str, fields: dict[str,
     config = Command(command=words, style="axolotl", method=method, max_length=128, max_steps=2, **fields)  # type: ignore[arg-type]
     config.open().train(data(folder, method), folder / "out", rng_seed=7)
     return json.loads((folder / "out" / "model" / "said.json").read_text().splitlines()[-1])
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes: pip install 'provender[qlora]'")
+def test_bitsandbytes_fetches_no_kernels_and_prints_nothing() -> None:
+    """In a fresh process: by itself it would ask the package `kernels` for code from the hub, and says so on stderr."""
+    code = (
+        "import sys, types; sys.modules['kernels'] = found = types.ModuleType('kernels')\n"
+        "found.get_kernel = lambda *a, **k: sys.exit('fetched')\n"
+        "from backends.train._four_bits import load_bitsandbytes; load_bitsandbytes()\n"
+        "assert sys.modules['kernels'] is found"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
