@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from schemas.errors import BadName, UsageError
 
 _ADDRESS = re.compile(r"s3:/{1,2}([^/]*)/?(.*)", re.DOTALL)  # one slash: what a Path makes of two
+_OTHER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")  # gs://…, file:///…, https://…, and s3:// without a bucket
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SEGMENT = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,127}")
 _YES = frozenset(("1", "true", "yes", "on"))
@@ -42,10 +43,13 @@ def s3_place(store: str | Path) -> S3Place | None:
     """The place on object storage that an address means; None for a folder.
 
     The endpoint is that of ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` or ``AWS_ENDPOINT``. Raises ``BadName`` for a
-    bucket or prefix that is none, and ``UsageError`` for an endpoint that is none or is not allowed.
+    bucket or prefix that is none and for any other kind of address, and ``UsageError`` for an endpoint that is none or is
+    not allowed.
     """
     found = _ADDRESS.fullmatch(str(store))
     if found is None:
+        if _OTHER.match(str(store)) and not Path(store).exists():  # it would become a folder `gs:` here
+            raise BadName(f"{str(store)[:80]!a} is no place for a store; give a folder, or s3://bucket/prefix")
         return None
     bucket, prefix = found[1], found[2].strip("/")
     if "@" in bucket:

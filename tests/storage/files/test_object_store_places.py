@@ -43,6 +43,16 @@ def test_a_folder_is_a_folder(tmp_path: Path) -> None:
     assert shown("store") == "store"
 
 
+def test_another_kind_of_address_does_not_become_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("gs://data/x", Path("gs://data/x"), "file:///tmp/x", Path("s3://"), Path("HTTPS://host/x")):
+        with pytest.raises(BadName, match="is no place for a store; give a folder, or s3://bucket/prefix"):
+            s3_place(text)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd:" / "x").mkdir(parents=True)
+    for text in ("odd:/x", "a:b/c", "./gs:/x", "c:/store"):  # what is there, no scheme, a drive
+        assert s3_place(text) is None
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
