@@ -76,6 +76,10 @@ class Reader:
         frame = (table.select(columns) if columns else table).collect()
         return frame.row(0, named=True) if frame.height else None
 
+    def id_of(self, home: DatasetRef, row: int) -> bytes:
+        """The id of an example by where it was created."""
+        return self.once((home, "id", row), lambda: bytes(self.rows(home, "examples", [row], ("id",))["id"][0]))
+
     def read_rows(self, ref: DatasetRef, name: str, positions: Iterable[int]) -> None:
         """Reads together what ``row`` will be asked for at these positions."""
         wanted = sorted({at for at in positions if (ref, name, at) not in self._rows})

@@ -28,7 +28,7 @@ from storage.seek import Reader
 T = TypeVar("T")
 
 #: Bytes kept in the folder, and the least seconds of work that are worth a file.
-MOST_BYTES = 2 << 30
+MOST_BYTES = 4 << 30
 LEAST_SECONDS = 0.002
 _MAGIC = b"PVKEPT01"
 _ALIGN = 64

@@ -305,7 +305,7 @@ def _told(reader: Reader, lineages: Sequence[Scope], hits: Sequence[_Hit]) -> It
     for scope in lineages:
         new = [hit.place for hit, own, told in zip(hits, where, known, strict=True) if own is scope and not told]
         if new:
-            read_together(reader, scope, [(place.home, place.row) for place in new])
+            read_together(reader, scope, new)
     for hit, scope, key, told in zip(hits, where, keys, known, strict=True):
         if told is None:
             told = _fate(reader, scope, hit.place)

@@ -3,47 +3,64 @@
 Nothing is answered here. Afterwards ``trace.fate`` finds the positions and verdicts that it asks for in the reader.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import polars as pl
 
 from schemas.errors import MissingDataset, StoreError
-from schemas.lineage import DatasetRef
-from storage.layout import KEEP
-from storage.questions.find import Scope
+from schemas.lineage import DatasetRef, Manifest
+from storage.questions.find import Place, Scope
 from storage.questions.kin import link_of
 from storage.seek import Reader, role_part
 
+#: Steps read at the same time.
+THREADS = min(4, os.cpu_count() or 1)
 #: What keeps a step from being read; the row whose story it is says so.
 _UNREADABLE = (StoreError, MissingDataset, OSError, pl.exceptions.PolarsError)
 
 
-def read_together(reader: Reader, scope: Scope, places: Sequence[tuple[DatasetRef, int]]) -> None:
-    """Positions and verdicts of these examples (home and row) in every step of a lineage, and of what they were edited
-    from and into.
-    """
-    wanted = dict.fromkeys(places)
+def read_together(reader: Reader, scope: Scope, places: Sequence[Place]) -> None:
+    """Positions and verdicts of these examples in every step of a lineage, and of what they were edited from and into."""
+    wanted: set[tuple[DatasetRef, int]] = set()
     for place in places:
+        reader.once((place.home, "id", place.row), lambda id_=place.id: id_)
+        wanted.add((place.home, place.row))
         with suppress(*_UNREADABLE):
-            wanted |= dict.fromkeys(_before(reader, *place))
-    gone: set[tuple[DatasetRef, int]] = set()  # dropped by a step: what later ones say of it is rarely asked
-    for manifest in scope.manifests:
-        with suppress(*_UNREADABLE):
-            there = [place for place in wanted if place not in gone or place[0] == manifest.ref]
-            reader.locate(manifest.ref, there)
-            for role, origin in manifest.step.inputs:
-                part = role_part(manifest, role)
-                if part is None and not (role == "pool" and "scores" in manifest.parts):
-                    continue
-                by_position = {at[0]: place for place in there if (at := reader.positions_of(origin, *place))}
-                reader.read_rows(manifest.ref, part or "scores", by_position)
-                for at, place in by_position.items() if part else ():
-                    stored = reader.row(manifest.ref, part or "", at) or {}
-                    if stored.get("successor") is not None:
-                        wanted[manifest.ref, int(stored["successor"])] = None
-                    if stored.get("fate") != KEEP:
-                        gone.add(place)
+            wanted |= set(_before(reader, place.home, place.row))
+    known: set[tuple[DatasetRef, int]] = set()
+    with ThreadPoolExecutor(THREADS) as pool:  # what is read is small, and each reading keeps one core busy
+        while new := wanted - known:
+            known |= new
+            list(pool.map(lambda manifest: _located(reader, manifest, new), scope.manifests))
+            for became in pool.map(lambda manifest: _judged(reader, manifest, new), scope.manifests):
+                wanted |= became
+
+
+def _located(reader: Reader, manifest: Manifest, places: Collection[tuple[DatasetRef, int]]) -> None:
+    with suppress(*_UNREADABLE):
+        reader.locate(manifest.ref, list(places))
+
+
+def _judged(
+    reader: Reader, manifest: Manifest, places: Collection[tuple[DatasetRef, int]]
+) -> set[tuple[DatasetRef, int]]:
+    """Reads what the step said about the members of its inputs; returns what it edited them into."""
+    became: set[tuple[DatasetRef, int]] = set()
+    with suppress(*_UNREADABLE):
+        for role, origin in manifest.step.inputs:
+            part = role_part(manifest, role)
+            if part is None and not (role == "pool" and "scores" in manifest.parts):
+                continue
+            positions = [at[0] for place in places if (at := reader.positions_of(origin, *place))]
+            reader.read_rows(manifest.ref, part or "scores", positions)
+            for at in positions if part else ():
+                stored = reader.row(manifest.ref, part or "", at) or {}
+                if stored.get("successor") is not None:
+                    became.add((manifest.ref, int(stored["successor"])))
+    return became
 
 
 def _before(reader: Reader, home: DatasetRef, row: int) -> list[tuple[DatasetRef, int]]:

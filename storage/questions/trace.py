@@ -100,7 +100,7 @@ def _chain(reader: Reader, scope: Scope, place: Place, *, brief: bool = False) -
         if link is None or not any(inputs.edited for inputs in manifest.counts.inputs) or len(link.parents) != 1:
             break
         home, row = link.parents[0]
-        first = Place(reader.rows(home, "examples", [row], ("id",))["id"][0], home, row)
+        first = Place(reader.id_of(home, row), home, row)
     walks = [walk(reader, scope, first, brief=brief)]
     while walks[-1].successor is not None and len(walks) < 50:
         walks.append(walk(reader, scope, walks[-1].successor, brief=brief))
@@ -148,7 +148,7 @@ def _hop(reader: Reader, manifest: Manifest, role: str, ref: DatasetRef, at: Seq
         successor = None
         if stored["successor"] is not None:
             row = int(stored["successor"])
-            new = reader.rows(manifest.ref, "examples", [row], ("id",))["id"][0]
+            new = reader.id_of(manifest.ref, row)
             way.successor = Place(new, manifest.ref, row)
             successor = new.hex()
         return Hop(**base, kind="judged", verdict=verdict, successor=successor, sentence=verdict_words(verdict, step))
