@@ -114,8 +114,8 @@ def by_candidate(other: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray,
 def apricot(folder: Path, mode: str, place: Path, keep: int) -> dict[str, Any]:
     """What apricot-select chose, and how long it took."""
     python = environment(folder / "env", ["apricot-select==0.6.1", "scikit-learn", "numpy<2.3"])
-    done = subprocess.run(
-        [str(python), str(Path(__file__).with_name("_coverage_peer.py")), mode, str(place), str(keep)],
+    done = subprocess.run(  # -P: numba looks for a package `coverage`, and is not to find this file
+        [str(python), "-P", str(Path(__file__).with_name("_coverage_peer.py")), mode, str(place), str(keep)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
