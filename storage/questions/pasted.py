@@ -7,7 +7,9 @@ Compared are words: letter case, spaces and punctuation aside, in Unicode's norm
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from unicodedata import is_normalized, normalize
 
@@ -15,13 +17,13 @@ import numpy as np
 import polars as pl
 
 from schemas.errors import MissingDataset, StoreError, UsageError
-from schemas.lineage import DatasetRef
+from schemas.lineage import DatasetRef, Part
 from storage.questions.dense import Array, places
 from storage.questions.find import Place, Scope, scope_of, scopes
 from storage.questions.neighbors import begins, static_vectors
 from storage.questions.remembered import arrays
 from storage.questions.search import AT_ONCE
-from storage.questions.together import read_together
+from storage.questions.together import THREADS, read_together
 from storage.questions.trace import fate
 from storage.questions.views import Damage, View
 from storage.seek import Reader, legible
@@ -188,17 +190,20 @@ def _looked(
     until = None if seconds is None or rows <= AT_ONCE else began + seconds
     found: list[tuple[float, DatasetRef, int]] = []
     seen = fresh = 0  # rows, and those of them that no earlier request has looked at
+    pool = ThreadPoolExecutor(THREADS if until is None else 1)
+    begun = _begun(reader, parts, wanted, pool) if until is None else {}
     for ref, objects in parts.items():
         start = 0
         for number, part in enumerate(objects):
-            key = (str(reader.store.root), reader.manifest(ref).commit_id, "pasted", number, wanted.key)
+            key = _key(reader, ref, number, wanted)
             known: dict[str, Array] | None = arrays.get(key)
             now = time.monotonic()
             if known is None and (not fresh or until is None or now + part.rows * (now - began) / fresh <= until):
                 fresh += part.rows
                 try:
                     with legible(f"examples of {ref}"):
-                        known = _object(reader.objects(ref, "examples")[number][0], wanted)
+                        work = begun.get((ref, number))
+                        known = work() if work else _object(reader.objects(ref, "examples")[number][0], wanted)
                 except (StoreError, OSError, pl.exceptions.PolarsError) as error:
                     damage.append(Damage(place=str(ref), problem=str(error)[:300]))
                     seen += part.rows  # it can never be seen: the answer says so
@@ -213,7 +218,32 @@ def _looked(
             start += part.rows
             if told is not None:
                 told(seen, rows)
+    pool.shutdown(wait=False)
     return found, seen, rows
+
+
+def _key(reader: Reader, ref: DatasetRef, number: int, wanted: _Wanted) -> tuple[object, ...]:
+    return (str(reader.store.root), reader.manifest(ref).commit_id, "pasted", number, wanted.key)
+
+
+def _begun(
+    reader: Reader, parts: Mapping[DatasetRef, Sequence[Part]], wanted: _Wanted, pool: ThreadPoolExecutor
+) -> dict[tuple[DatasetRef, int], Callable[[], dict[str, Array]]]:
+    """For a search of everything: each object's rows, looked through by several threads, few objects ahead of who asks."""
+    left = [(ref, n) for ref, some in parts.items() for n in range(len(some))
+            if arrays.get(_key(reader, ref, n, wanted)) is None]  # fmt: skip
+    going: dict[tuple[DatasetRef, int], Future[dict[str, Array]]] = {}
+
+    def one(ref: DatasetRef, number: int) -> dict[str, Array]:
+        return _object(reader.objects(ref, "examples")[number][0], wanted)
+
+    def result(at: int) -> dict[str, Array]:
+        for which in left[at : at + THREADS]:
+            if which not in going:
+                going[which] = pool.submit(one, *which)
+        return going.pop(left[at]).result()
+
+    return {which: partial(result, at) for at, which in enumerate(left)}
 
 
 def _object(table: pl.LazyFrame, wanted: _Wanted) -> dict[str, Array]:
