@@ -11,7 +11,7 @@ from backends.train._record import claim, identity_of, record, recorded, run_key
 from backends.train._rows import TrainRows, read_rows
 from backends.train._words import divisor
 from backends.weights import resolve
-from schemas.errors import MissingExtra
+from schemas.errors import MissingExtra, Stopped
 from schemas.training import TrainedOn, Training
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class TrlTrainer:
         rows = read_rows(dataset)
         work = self._prepared(rows)
         claim(output_dir, key)
-        for warning in work.report.warnings if progress else ():
-            progress(0, work.report.steps, warning)
+        _warn(work.report, progress)
         try:
             outcome = self._fit(work, rows, output_dir, rng_seed, progress)
         except ImportError as error:
@@ -136,7 +135,7 @@ class TrlTrainer:
                 self.config,
                 rows,
                 micro_batch=self._micro_batch(),
-                checkpointing=bool(self.config.gradient_checkpointing),
+                checkpointing=self._checkpointing(device),
                 download=self.config.download,
                 device=device,
                 bf16=is_bf16(self.config, device),
@@ -176,7 +175,6 @@ class TrlTrainer:
                     max_length=training.max_length,
                     whole=lambda: load_whole(place, download=training.download),
                 )
-        checkpointing = training.gradient_checkpointing
         job = Job(
             training=training,
             output_dir=output_dir,
@@ -184,7 +182,7 @@ class TrlTrainer:
             device=device,
             bf16=is_bf16(training, device),
             micro_batch=self._micro_batch(),
-            checkpointing=device != "cpu" if checkpointing is None else checkpointing,
+            checkpointing=self._checkpointing(device),
             checkpoint_steps=training.checkpoint_steps,
             threads=training.threads or _threads(model.num_parameters()),
             ids=rows.ids,
@@ -193,8 +191,20 @@ class TrlTrainer:
         )
         return fit(job, model, reference, work.tokenizer, work.made)
 
+    def _checkpointing(self, device: str) -> bool:
+        wanted = self.config.gradient_checkpointing
+        return device != "cpu" if wanted is None else wanted
+
     def _micro_batch(self) -> int:
         return divisor(self.config.batch_examples, self.config.micro_batch)
+
+
+def _warn(report: "Preflight", progress: Callable[[int, int, str], None] | None) -> None:
+    try:
+        for warning in report.warnings if progress else ():
+            progress(0, report.steps, warning)
+    except KeyboardInterrupt as error:
+        raise Stopped("training stopped before its first step; run it again to begin") from error
 
 
 def _threads(parameters: int) -> int:

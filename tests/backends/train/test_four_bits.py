@@ -68,6 +68,16 @@ def test_the_memory_estimate_counts_packed_and_whole_weights_apart(base):
         assert four["activations"] == plain["activations"]  # they are computed in the same precision
 
 
+def test_the_estimate_for_an_accelerator_elsewhere_is_that_of_its_run(base, fruit):
+    """Made here, for `device: cuda`: bf16 for what is frozen, and checkpoints instead of all activations."""
+    here, there, kept = (
+        config(base, **how).open().preflight(fruit).memory_bytes
+        for how in ({"device": "cpu"}, {"device": "cuda"}, {"device": "cuda", "gradient_checkpointing": False})
+    )
+    assert here["weights"] == 2 * there["weights"]
+    assert there["activations"] < kept["activations"] < here["activations"]
+
+
 # ---------------------------------------------------------------- where it cannot be
 
 

@@ -317,3 +317,11 @@ def test_a_model_that_is_trained_whole_in_bf16_keeps_its_weights_in_fp32(base, f
     moved = (after[name] - before[name]).abs()
     assert (moved[before[name].abs() > 0.1] > 0).all()
     assert float(moved.max()) < 2**-11
+
+
+def test_a_stop_before_the_first_step_is_a_stop(base, fruit, tmp_path):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="before its first step"):
+        config(base, max_length=8, loss_on="all").open().train(fruit, tmp_path / "out", rng_seed=0, progress=stop)
