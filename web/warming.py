@@ -1,4 +1,4 @@
-"""What a server reads as soon as it stands, so that the first who asks does not wait for it; nothing here is kept on disk."""
+"""What a server reads as soon as it stands, so that the first who asks does not wait for it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
