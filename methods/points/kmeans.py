@@ -60,13 +60,27 @@ def _means(rows: np.ndarray, label: np.ndarray, centroids: np.ndarray) -> np.nda
     """Normalized means of the rows of each label; the old centroid where there is none (or they cancel out)."""
     order = np.argsort(label, kind="stable")
     filled, first = np.unique(label[order], return_index=True)
-    sums = np.empty((len(filled), rows.shape[1]))
-    width = max(1, _SUMMED // max(1, len(rows)))  # columns: a sum runs over all rows of a label, in one go
-    for column in range(0, rows.shape[1], width):
-        some = slice(column, column + width)
-        sums[:, some] = np.add.reduceat(rows[:, some][order], first, axis=0, dtype=np.float64)
-        let_go(rows)
+    sums = _sums(rows, order, first)
     length = np.linalg.norm(sums, axis=1, keepdims=True)
     moved = centroids.copy()
     moved[filled] = np.where(length > 0, sums / np.maximum(length, 1e-12), centroids[filled])
     return moved
+
+
+def _sums(rows: np.ndarray, order: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sums of the rows between each place in ``order`` of ``first`` and the next, float64, a block of places at a time.
+
+    Numpy adds a long column up in halves, so a place is never cut; one that is longer than a block goes some columns at a time.
+    """
+    ends, dim = np.append(first[1:], len(order)), rows.shape[1]
+    sums, most, start = np.empty((len(first), dim)), max(1, _SUMMED // dim), 0
+    while start < len(first):
+        stop = max(start + 1, int(np.searchsorted(ends, first[start] + most, side="right")))
+        some, begins = order[first[start] : ends[stop - 1]], first[start:stop] - first[start]
+        width = max(1, min(dim, _SUMMED // len(some)))
+        for column in range(0, dim, width):
+            part = slice(column, column + width)
+            sums[start:stop, part] = np.add.reduceat(rows[some, part], begins, axis=0, dtype=np.float64)
+        let_go(rows)
+        start = stop
+    return sums
