@@ -236,7 +236,8 @@ def result_lines(evaluation: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def training_text(run: Training) -> str:
     """A training or evaluation in a few lines."""
-    told = [f"{run.kind} {line(run.model or 'model unknown')}: {run.step.ref}"]
+    made_by = next((ref for role, ref in run.step.inputs if role == "model"), "model unknown")
+    told = [f"{run.kind} {line(run.model or made_by)}: {run.step.ref}"]
     for metric in telling(run.metrics):
         words = f"  {line(metric.name)}" + (f" ({line(metric.slice)})" if metric.slice != "all" else "")
         words += f" {number(metric.value)}"

@@ -69,6 +69,9 @@ def evaluate_model(model: DatasetRef, target: DatasetRef, how: Evaluation, bench
         report = result.report.model_dump(mode="json")
         work.draft.summary = {**report, "model": {"step": str(model), **report["model"]}}
         notes = precision_notes(weights_of(work.store, model), tuned.config.dtype)
+        notes += [
+            f"{n:,} of {measured.height:,} examples left out: {kind}" for kind, n in result.report.unscored.items()
+        ]
         if result.judged is not None:
             work.draft.put("sidecar/verdicts", result.judged.verdicts)
             work.draft.summary |= {"judging": list(result.judged.notes)}

@@ -30,6 +30,9 @@ RESAMPLES = 1000
 #: Before the name of an original field whose values are slices, so that its column meets none of ours.
 FIELD = "field "
 
+#: The class of examples that pass@k leaves out.
+NO_TESTS = "no-tests"
+
 #: A column with more values than this gets lines for its most frequent ones only.
 SLICES = 50
 
@@ -107,6 +110,8 @@ def evaluate(
                 engine, examples, sandbox, k=k, samples=drawn, max_new_tokens=max_new_tokens, progress=watched
             )
             frame = frame.with_columns(pl.Series(f"{prefix}pass_at_k", rates, dtype=pl.Float64))
+            if not prefix and None in rates:
+                unscored[NO_TESTS] += rates.count(None)
         if texts:
             frame = frame.with_columns(_replies(engine, examples, max_new_tokens, watched, prefix))
             if not prefix:

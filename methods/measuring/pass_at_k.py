@@ -47,11 +47,13 @@ def pass_rates(
     samples: int,
     max_new_tokens: int,
     temperature: float = 0.8,
+    seconds: float = SECONDS,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[float | None]:
     """pass@k of each example that has tests, from ``samples`` replies to the turns before its last; null for the others.
 
-    With one sample the reply is greedy. A reply that failed counts as a program that did not pass.
+    With one sample the reply is greedy. A reply that failed, and a program that does not end within ``seconds``, count as
+    programs that did not pass.
     """
     drawn = Sampling(max_tokens=max_new_tokens, temperature=0.0 if samples == 1 else temperature)
     rates: list[float | None] = []
@@ -65,7 +67,7 @@ def pass_rates(
                 [Request(messages=asked, sampling=replace(drawn, index=index)) for index in range(samples)]
             )
             pairs = [(reply.text if reply.ok else "", tests) for reply in replies]
-            ran = outcomes_of(pairs, sandbox, seconds=SECONDS, memory_bytes=MEMORY_BYTES)
+            ran = outcomes_of(pairs, sandbox, seconds=seconds, memory_bytes=MEMORY_BYTES)
             rates.append(pass_at_k(samples, sum(one.reason is None for one in ran), k))
         if progress:
             progress(1, "running code")

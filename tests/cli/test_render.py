@@ -14,6 +14,7 @@ from storage.questions.lineage import lineage
 from storage.questions.query import query
 from storage.questions.show import show
 from storage.questions.trace import trace
+from storage.questions.views import StepView, Training
 from tests.seeded import Seeded, seeded
 
 #: Clear screen, colour, title, device report, bell, backspace, carriage return, C1 control, bidi override, zero width.
@@ -115,3 +116,14 @@ def test_a_run_says_which_check_keeps_the_gate_shut() -> None:
     told = render.outcome_text(written, Path("store")).splitlines()
     assert told[0] == "dataset  clean@v1: 2 examples, gate failed"
     assert told[2] == f"         gate, licences: failed, {says}"
+
+
+def test_an_evaluation_by_itself_names_the_training_that_it_measured() -> None:
+    inputs = (("model", "finetune@0123456789abcdef"), ("pool", "ingest@0123456789abcdef"))
+    step = StepView(ref="evaluate@fedcba9876543210", stage="evaluate", method="evaluate", says="", inputs=inputs)
+    notes = ("1 of 3 examples left out: no-tests",)
+    told = render.training_text(Training(step=step, kind="evaluate", model=None, metrics=(), notes=notes))
+    assert told.splitlines() == [
+        "evaluate finetune@0123456789abcdef: evaluate@fedcba9876543210",
+        "  1 of 3 examples left out: no-tests",
+    ]

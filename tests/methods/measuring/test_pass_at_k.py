@@ -52,6 +52,16 @@ def test_programs_run_and_the_share_of_passing_ones_counts() -> None:
     assert rates == [pytest.approx(0.5), None]
 
 
+def test_a_program_that_does_not_end_has_not_passed_and_the_next_one_runs() -> None:
+    def coder(request: Request) -> str | Reply:
+        return RIGHT if request.sampling.index else "while True: pass"
+
+    rates = pass_rates(AnswersBy(coder), ROWS, AutoSandbox().open(), k=2, samples=2, max_new_tokens=32, seconds=1.0)
+    assert rates == [1.0, None]  # one of two passes, so two drawn without replacement hold it
+    rates = pass_rates(AnswersBy(coder), ROWS, AutoSandbox().open(), k=1, samples=2, max_new_tokens=32, seconds=1.0)
+    assert rates == [0.5, None]
+
+
 def test_an_evaluation_measures_it_and_refuses_without_a_sandbox() -> None:
     model = AnswersBy(lambda request: RIGHT)
     result = evaluate(
@@ -64,6 +74,7 @@ def test_an_evaluation_measures_it_and_refuses_without_a_sandbox() -> None:
     )
     measured = result.report.of("pass@k")
     assert (measured.value, measured.before, measured.examples) == (1.0, 0.0, 1)
+    assert (result.report.examples, result.report.unscored) == (2, {"no-tests": 1})  # counted once, not for each model
     assert isinstance(result.examples, pl.DataFrame)
     with pytest.raises(UsageError, match="only a sandbox"):
         evaluate(model, ROWS, rng=np.random.default_rng(0), metrics=("pass@k",))
