@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     args = parser.parse_args()
     if find_spec("bitsandbytes") is None:
-        raise SystemExit("bitsandbytes is not here: pip install 'provender[qlora]'")
+        print("not run: bitsandbytes is not here, pip install 'provender[qlora]'")
+        return
     from transformers import AutoTokenizer
 
     load_bitsandbytes()
