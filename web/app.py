@@ -160,25 +160,26 @@ def create_app(
         Route("/static/{name}", static),
     ]
 
-    works = first_things(frame.store, templates)
-
-    def read_ahead(seconds: float | None = None) -> None:
-        """What is asked first, one reading after the other; no further one is begun once the seconds are over."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while until is None or time.monotonic() < until:
+    def warmed() -> None:
+        for work in first_things(frame.store, templates):
             while patience.busy():  # who asks is served first
                 time.sleep(0.02)
-            work = next(works, None)
-            if work is None:
-                return
             try:
                 work()
             except (ProvenderError, OSError) as error:
                 logging.getLogger("provender").debug("not warmed: %s", error)
 
+    reading = threading.Thread(target=warmed, name="warm", daemon=True)
+
+    def read_ahead(seconds: float) -> None:
+        """Begins to read what is asked first, unless that is begun, and waits for the end of it so long at most."""
+        if reading.ident is None:
+            reading.start()
+        reading.join(seconds)
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
-        threading.Thread(target=read_ahead, name="warm", daemon=True).start()
+        read_ahead(0)
         yield
         patience.close()
 

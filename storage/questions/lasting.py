@@ -147,7 +147,8 @@ def lasting(reader: Reader, manifests: Sequence[Manifest], key: Sequence[object]
 
 def _whole(reader: Reader, manifest: Manifest) -> bool:
     """Whether every object of a version is there with its length; looked at once by a process, as its answers are."""
-    known = _sound.get(manifest.commit_id)
+    which = f"{reader.store.root} {manifest.commit_id}"
+    known = _sound.get(which)
     if known is None:
         disk = reader.store.disk
         try:
@@ -158,7 +159,7 @@ def _whole(reader: Reader, manifest: Manifest) -> bool:
             )
         except OSError:
             known = False
-        _sound[manifest.commit_id] = known
+        _sound[which] = known
     return known
 
 
