@@ -10,6 +10,9 @@ from backends.protocols import Reply
 
 #: The rate is that of so many seconds: old enough to be steady, young enough to show a change.
 _WINDOW_SECONDS = 30.0
+#: With fewer calls in that time, the rate is that of the last ``_KEPT``: the first call after a pause (a model is loaded or
+#: tuned) would alone say 0.0 calls/s and days to go.
+_FEWEST, _KEPT = 8, 32
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Spending:
             self.spent = self.spent + Spent(1, tokens, reply.cost_usd if reply.cost_usd is not None or tokens else 0.0)
             now = self._clock()
             self._recent.append((now, self.spent.calls, self.spent.tokens))
-            while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_SECONDS:
+            while len(self._recent) > _KEPT and now - self._recent[0][0] > _WINDOW_SECONDS:
                 self._recent.popleft()
 
     def of_step(self, done: int, total: int) -> None:
@@ -108,7 +111,9 @@ class Spending:
     def _rates(self, now: float) -> tuple[float, float]:
         if len(self._recent) < 2:
             return 0.0, 0.0
-        first, last = self._recent[0], self._recent[-1]
+        young = next((i for i, one in enumerate(self._recent) if now - one[0] <= _WINDOW_SECONDS), len(self._recent))
+        enough = len(self._recent) - young >= _FEWEST
+        first, last = self._recent[young if enough else 0], self._recent[-1]
         seconds = max(now - first[0], 1e-3)
         return (last[1] - first[1]) / seconds, (last[2] - first[2]) / seconds
 

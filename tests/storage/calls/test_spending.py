@@ -78,6 +78,17 @@ def test_one_call_without_a_price_makes_the_sum_unknown_and_a_call_without_token
     assert spending.spent.usd is None
 
 
+def test_the_first_call_after_a_pause_does_not_promise_days() -> None:
+    """40 calls, two minutes of tuning, one call: 32 calls since the tenth, which was 136 s ago."""
+    world = World()
+    world.calls(40)
+    world.now += 120
+    world.calls(1)
+    said = world.spending.words(41, 1041)
+    assert "0.2 calls/s" in said
+    assert "ETA 1:13:07" in said, "1,000 left at 31 in 136 s; the pause alone would say 33 hours"
+
+
 def test_the_rate_is_that_of_the_last_half_minute() -> None:
     world = World()
     world.calls(20)
