@@ -25,7 +25,7 @@ $(VENV)/.local: pyproject.toml constraints.txt
 	$(call install,local$(comma)clean)
 
 $(VENV)/.dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)clean$(comma)mixture$(comma)s3$(comma)eval$(comma)dev)
+	$(call install,local$(comma)clean$(comma)mixture$(comma)s3$(comma)eval$(comma)qlora$(comma)dev)
 
 
 demo: $(VENV)/.local  ## the quickstart, offline on the CPU: data in, curated set and trained adapter out
