@@ -48,20 +48,21 @@ deployments:
 
 
 def write_project(folder: Path) -> list[Path]:
-    """The files written. Refuses a folder that holds a recipe already; leaves everything else alone."""
+    """The files written. Refuses a folder that holds one of them already, and so overwrites nothing."""
     from schemas.lineage import checked_name
 
-    target = folder / "recipe.yaml"
-    if target.exists():
-        raise UsageError(f"{target} exists already; choose another folder")
+    recipe, readme, deployments = (folder / name for name in ("recipe.yaml", "README.md", "prefect.yaml"))
+    written = [recipe, readme, deployments, *(folder / "data" / file for file in DATA)]
+    if there := [str(file) for file in written if file.exists()]:
+        raise UsageError(f"{', '.join(there)}: there already, and would be overwritten; choose another folder")
     name = checked_name(folder.resolve().name.lower().replace(" ", "-"), "the folder's name becomes the dataset's and")
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    written = [target, folder / "README.md", folder / "prefect.yaml"]
-    recipe = (HERE / "starter.yaml").read_text("utf-8")
-    target.write_text(recipe.replace("name: starter", f"name: {name}"), "utf-8")
-    (folder / "README.md").write_text(README.format(name=name), "utf-8")
-    (folder / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name), "utf-8")
+    try:
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        raise UsageError(f"{folder} cannot be made a folder ({error.strerror}); choose another name") from None
+    recipe.write_text((HERE / "starter.yaml").read_text("utf-8").replace("name: starter", f"name: {name}"), "utf-8")
+    readme.write_text(README.format(name=name), "utf-8")
+    deployments.write_text(DEPLOYMENTS.format(name=name), "utf-8")
     for file in DATA:
         shutil.copyfile(HERE / "data" / file, folder / "data" / file)
-        written.append(folder / "data" / file)
     return written

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli.console import quiet_environment, told_once
 from cli.main import app
-from schemas.errors import BadName, GateClosed, MissingSource, ProvenderError
+from schemas.errors import BadName, GateClosed, MissingSource, ProvenderError, UsageError
 from storage.store import Store
 from tasks.adhoc import must_be_there
 
@@ -79,6 +79,30 @@ def test_a_ref_of_too_few_digits_says_so_and_is_not_called_a_bad_name(tmp_path: 
     ):
         must_be_there(["../x"], tmp_path / "store")
     must_be_there([str(tmp_path), "hub:owner/name@0123456"], tmp_path / "no-store")
+
+
+def test_init_overwrites_nothing_and_says_what_is_in_the_way(rows: Path) -> None:
+    home = rows.parent / "mine"
+    (home / "data").mkdir(parents=True)
+    (home / "README.md").write_text("my own words", "utf-8")
+    done = CliRunner().invoke(app, ["init", str(home)])
+    assert isinstance(done.exception, UsageError)
+    assert (
+        str(done.exception) == f"{home / 'README.md'}: there already, and would be overwritten; choose another folder"
+    )
+    assert sorted(path.name for path in home.iterdir()) == ["README.md", "data"]
+    assert (home / "README.md").read_text("utf-8") == "my own words"
+    (home / "README.md").unlink()
+    assert CliRunner().invoke(app, ["init", str(home)]).exit_code == 0
+    again = CliRunner().invoke(app, ["init", str(home)])
+    assert "recipe.yaml" in str(again.exception)
+
+
+def test_init_where_a_file_lies_is_told_in_a_line(rows: Path) -> None:
+    for place in (rows, rows / "under"):
+        done = CliRunner().invoke(app, ["init", str(place)])
+        assert isinstance(done.exception, UsageError)
+        assert f"{place} cannot be made a folder (Not a directory)" in str(done.exception)
 
 
 RECIPE = """
