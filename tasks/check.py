@@ -2,6 +2,7 @@
 
 import importlib.util
 
+from methods.decontaminate._sought import looked_for
 from schemas.errors import ProvenderError, RecipeError
 from schemas.recipe import Recipe
 from storage.calls.keys import is_billed, price_of
@@ -38,7 +39,15 @@ def looks(recipe: Recipe, place: str, *, sources: bool = True) -> list[str]:
         for i, benchmark in enumerate(recipe.decontaminate.benchmarks):
             try:
                 pack = load_pack(benchmark)
-                notes.append(f"benchmark {pack.name}: {pack.items.height} items, version {pack.version}")
+                told = f"benchmark {pack.name}: {pack.items.height} items, version {pack.version}"
+                found = max(
+                    (looked_for(m, pack.items) for m in recipe.decontaminate.by if m.name not in NO_CHECK), default=0
+                )
+                few = pack.items.height - found
+                notes.append(told + (f", {few} too short to be looked for" if few and found else ""))
+                if not found and any(m.name not in NO_CHECK for m in recipe.decontaminate.by):
+                    none = f"decontaminate.benchmarks.{i}: no item of {pack.name} has enough words; lower `min_words`"
+                    (mistakes if shut else notes).append(none)
             except ProvenderError as error:
                 mistakes.append(f"decontaminate.benchmarks.{i}: {error}")
         if all(method.name in NO_CHECK for method in recipe.decontaminate.by):

@@ -190,6 +190,20 @@ def test_a_benchmark_of_which_nothing_was_looked_for_is_not_checked(tmp_path: Pa
     )
 
 
+def test_check_tells_of_items_that_are_too_short_before_anything_is_spent(tmp_path: Path):
+    def told(*texts: str, **fields: Any) -> list[str]:
+        own = tmp_path / "exam.jsonl"
+        own.write_text("".join(json.dumps({"prompt": text, "answer": "Yes"}) + "\n" for text in texts), "utf-8")
+        by = [{"method": "temporal"}, {"method": "ngram-coverage"}]
+        return looks(recipe(tmp_path, decontaminate={"benchmarks": [str(own)], "by": by}, **fields), "recipe")
+
+    short, long = "Is seven prime?", "How many mills stand by the river?"
+    assert any(line.endswith("1 too short to be looked for") for line in told(short, long, finetune=None))
+    assert any("no item of exam has enough words; lower `min_words`" in line for line in told(short, finetune=None))
+    with pytest.raises(RecipeError, match=r"benchmarks\.0: no item of exam has enough words"):
+        told(short, finetune={"by": {"backend": "pretend"}})
+
+
 def test_what_one_person_opened_the_gate_for_is_not_open_to_everybody(bench: Bench, leaky: DatasetRef):
     done = published(
         bench, decontaminate_examples(leaky, ("gsm8k",), NgramCoverage(), bench, Policy(report_only=True)), "gsm8k"
