@@ -49,6 +49,6 @@ def publish(
 
     ref = materialise("publish", identity, [("pool", dataset)], bench, compute)
     if not bench.dry:
-        tag = open_store(bench).tag(name, ref, run_id=bench.run_id, recipe=recipe)
+        tag = open_store(bench).tag(name, ref, run_id=bench.run_id, recipe=recipe or None)  # ad hoc there is none
         emit(Event("note", "publish", f"{name}@v{tag.number}", str(ref), note=f"is {ref}"))
     return ref

@@ -12,12 +12,14 @@ from methods.decontaminate.exact import Exact
 from methods.decontaminate.min_k import MinK
 from methods.decontaminate.ngram_coverage import NgramCoverage
 from methods.filter.heuristics import Heuristics
-from schemas.errors import GateClosed, RecipeError
+from schemas.errors import GateClosed, MissingDataset, RecipeError
 from schemas.gate import Check, Gate
 from schemas.lineage import DatasetRef
 from schemas.recipe import BackendChoices, Decontamination, Finetuning
 from storage.packs import shelf as packs
 from storage.packs.making import add
+from storage.questions.recorded_recipe import recorded_recipe
+from storage.questions.show import show
 from storage.store import Store
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, open_store
@@ -223,6 +225,15 @@ def test_what_one_person_opened_the_gate_for_is_not_open_to_everybody(bench: Ben
 def test_a_blank_reason_opens_nothing(blank: str):
     with pytest.raises(ValidationError, match="at least 1 character"):
         how(override_gate=blank)
+
+
+def test_what_was_published_without_a_recipe_offers_none_to_run_again(bench: Bench, clean: DatasetRef):
+    done = published(bench, clean, "gsm8k")
+    with pytest.raises(
+        MissingDataset, match="no recipe was recorded with set; `provender lineage set` shows its steps"
+    ):
+        recorded_recipe(open_store(bench), "set")
+    assert show(open_store(bench), "set").reproduce == f"provender lineage set@v1\nprovender verify {done}"
 
 
 def test_what_is_not_published_does_not_train(bench: Bench, clean: DatasetRef):
