@@ -10,11 +10,14 @@ FLOWS = (
     "tests/flows/test_curate_flow.py",
     "tests/flows/test_proxies_are_mapped.py",
     "tests/tasks/test_trigger.py",
+    "tests/flows/test_schedules_run.py",
 )
 #: By what they took in a run of the whole suite, longest first; all others take less than eight seconds on a busy core.
 LONGEST = (
     "tests/web/test_journeys.py",
     "tests/backends/train/test_trl.py",
+    "tests/tasks/test_own_server.py",
+    "tests/backends/train/test_four_bits.py",
     "tests/methods/mix/test_measured.py",
     "tests/backends/train/test_trl_adapters.py",
     "tests/tasks/test_evaluation_steps.py",
