@@ -85,13 +85,18 @@ def run(
 ) -> None:
     """Run a recipe; finished steps are reused, so a run that was stopped goes on where it stood."""
     from flows.curate import curation
+    from schemas.lineage import DatasetRef
     from schemas.recipe import load_recipe
+    from storage.store import Store
     from tasks.check import looks
+    from tasks.finetune import checked
     from tasks.plan import nothing_to_do, plan_of
 
     loaded = load_recipe(recipe, set_)
     planned = plan_of(loaded, store, curation)
     if nothing_to_do(planned, store):
+        if loaded.finetune:  # a reason that opened it once may have been taken out of the recipe since
+            checked(Store.open(store), DatasetRef.parse(planned.dataset), loaded.finetune)
         say(f"nothing to do: all {len(planned.steps)} steps are in the store, and {loaded.name} is {planned.dataset}")
         ref = planned.dataset
     else:

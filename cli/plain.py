@@ -15,13 +15,24 @@ def line(text: str) -> str:
     return safe(" ".join(text.split()))
 
 
+#: Characters of a line that a terminal is shown: some twenty of its own lines.
+LONGEST = 2000
+
+
 def block(text: str, indent: str = "  ", most: int = 40) -> str:
-    """Text with its line breaks, each line indented and made harmless; the rest beyond ``most`` lines is counted."""
+    """Text with its line breaks, each line indented and made harmless.
+
+    What lies beyond ``most`` lines, or beyond ``LONGEST`` characters of one, is counted; ``--json`` has it.
+    """
     lines = text.splitlines() or [""]
-    told = [indent + safe(one.replace("\t", "    ")) for one in lines[:most]]
+    told = [indent + safe(one[:LONGEST].replace("\t", "    ")) + _rest(one) for one in lines[:most]]
     if len(lines) > most:
         told.append(f"{indent}… {counted(len(lines) - most, 'more line')}")
     return "\n".join(told)
+
+
+def _rest(text: str) -> str:
+    return f" … {counted(len(text) - LONGEST, 'more character')}" if len(text) > LONGEST else ""
 
 
 def table(

@@ -252,7 +252,8 @@ def training_text(run: Training) -> str:
             if metric.change_low is not None and metric.change_high is not None:
                 words += f" [{number(metric.change_low)}, {number(metric.change_high)}]"
         told.append(words)
-    return "\n".join([*told, *(f"  {line(note)}" for note in run.notes)])
+    opened = [f"  gate overridden: {line(run.gate)}"] if run.gate else []
+    return "\n".join([*told, *opened, *(f"  {line(note)}" for note in run.notes)])
 
 
 def diff_text(found: Diff) -> str:

@@ -67,9 +67,9 @@ def query(
                 ) from None
             except duckdb.OutOfMemoryException:
                 raise UsageError(f"the query needs more than {MEMORY} of memory; add a WHERE or a LIMIT") from None
-            except duckdb.IOException as error:
-                raise CorruptStore(f"{ref}: {_first_line(error)}; run `provender verify {ref}`") from error
             except duckdb.Error as error:
+                if isinstance(error, duckdb.IOException) or _cut_short(error):
+                    raise CorruptStore(f"{ref}: {_first_line(error)}; run `provender verify {ref}`") from error
                 names = ", ".join(views_of(store, manifest))
                 raise UsageError(f"the query cannot be run: {_first_line(error)}; tables are {names}") from error
     plain = tuple(tuple(_plain(value) for value in row) for row in rows[:max_rows])
@@ -102,6 +102,13 @@ def locked(store: Store, manifest: Manifest) -> Generator[duckdb.DuckDBPyConnect
         yield connection
     finally:
         connection.close()
+
+
+def _cut_short(error: duckdb.Error) -> bool:
+    """Whether an object's file has no end, or none that says what it holds; a statement cannot name files."""
+    return isinstance(error, duckdb.InvalidInputException) and any(
+        word in str(error) for word in ("No magic bytes", "too small to be a Parquet file", "Footer length")
+    )
 
 
 def _shown(connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]) -> None:

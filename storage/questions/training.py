@@ -34,6 +34,18 @@ def training_of(manifest: Manifest) -> Training:
         seconds=seconds_of(manifest),
         output=str(summary["output_dir"]) if summary.get("output_dir") else None,
         notes=tuple(str(note) for note in summary.get("notes") or ()) if manifest.ref.stage == "evaluate" else (),
+        gate=opened_gate(summary),
+    )
+
+
+def opened_gate(summary: Mapping[str, Any]) -> str:
+    """What a person overrode so that this training could begin, with the reason they wrote; empty where nobody did."""
+    gate: Any = summary.get("gate")
+    checks: Any = gate.get("checks") if isinstance(gate, Mapping) else None
+    return "; ".join(
+        f"{check.get('name')}: {check.get('says')}"
+        for check in checks or ()
+        if isinstance(check, Mapping) and check.get("status") == "overridden"
     )
 
 

@@ -341,6 +341,7 @@ class Training(View):
     seconds: float | None = None
     output: str | None = None
     notes: tuple[str, ...] = ()  # what a reader of the figures must know: how a judge behaved, versions of tasks
+    gate: str = ""  # of a training whose gate a person opened: what did not pass and the reason they wrote
 
 
 class Check(View):

@@ -210,7 +210,8 @@ def _training(page: VersionPage) -> str:
         for run in page.training
         for metric in run.metrics
     ]
-    notes = dict.fromkeys(f"- {plain(note)}" for run in page.training for note in run.notes)
+    opened = [f"- gate of {run.step.ref} overridden: {plain(run.gate)}" for run in page.training if run.gate]
+    notes = dict.fromkeys([*opened, *(f"- {plain(note)}" for run in page.training for note in run.notes)])
     return "\n\n".join(
         filter(
             None,

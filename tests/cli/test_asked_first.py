@@ -120,6 +120,16 @@ def test_a_run_that_must_end_at_its_gate_does_not_begin(rows: Path) -> None:
     assert not store.exists() or list(Store.open(store).versions()) == []
 
 
+def test_a_reason_taken_out_of_the_recipe_shuts_the_gate_though_nothing_is_to_be_done(rows: Path) -> None:
+    store = rows.parent / "store"
+    (rows.parent / "recipe.yaml").write_text(RECIPE.format(rows=rows), "utf-8")
+    words = ["run", str(rows.parent / "recipe.yaml"), "--without-prefect", "--no-report", "--store", str(store)]
+    opened = [*words, "--set", "finetune.override_gate=toy data"]
+    assert CliRunner().invoke(app, opened, catch_exceptions=False).exit_code == 0
+    assert "nothing to do" in CliRunner().invoke(app, opened, catch_exceptions=False).output
+    assert isinstance(CliRunner().invoke(app, words).exception, GateClosed)
+
+
 def logged(error: BaseException | None, message: str) -> logging.LogRecord:
     """What Prefect hands to its logger."""
     info: Any = (type(error), error, None) if error else None

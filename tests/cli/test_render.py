@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import render
-from cli.plain import line, table
+from cli.plain import LONGEST, block, line, table
 from storage.questions.catalogue import catalogue
 from storage.questions.diff import diff
 from storage.questions.lineage import lineage
@@ -127,3 +127,15 @@ def test_an_evaluation_by_itself_names_the_training_that_it_measured() -> None:
         "evaluate finetune@0123456789abcdef: evaluate@fedcba9876543210",
         "  1 of 3 examples left out: no-tests",
     ]
+
+
+def test_a_line_without_an_end_is_cut_and_what_is_left_is_counted() -> None:
+    assert block("a\n" + "b" * (LONGEST + 1_000_000)) == f"  a\n  {'b' * LONGEST} … 1,000,000 more characters"
+    assert block("b" * LONGEST) == "  " + "b" * LONGEST
+
+
+def test_a_training_says_that_its_gate_was_opened(world: Seeded) -> None:
+    run = show(world.store, "support-bot").training[0]
+    opened = run.model_copy(update={"gate": "contamination: 1 flagged; overridden: a study"})
+    assert "gate" not in render.training_text(run)
+    assert "\n  gate overridden: contamination: 1 flagged; overridden: a study" in render.training_text(opened)

@@ -20,6 +20,7 @@ from storage.packs import shelf as packs
 from storage.packs.making import add
 from storage.questions.recorded_recipe import recorded_recipe
 from storage.questions.show import show
+from storage.reports.card import card
 from storage.store import Store
 from tasks.adhoc import adhoc_bench, taken_in
 from tasks.bench import Bench, open_store
@@ -219,6 +220,11 @@ def test_what_one_person_opened_the_gate_for_is_not_open_to_everybody(bench: Ben
         assert finetune.fn(done, how(override_gate=" another study "), bench) == model
     assert heard[-1].note.startswith("it was trained before, and keeps what it was trained with")
     assert heard[-1].note.endswith("overridden: a study of leaks")
+    store = open_store(bench)
+    (run,) = show(store, done).training
+    assert run.gate.startswith("contamination: ")
+    assert run.gate.endswith("overridden: a study of leaks")
+    assert f"gate of {model} overridden: contamination" in card(show(store, done))
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])

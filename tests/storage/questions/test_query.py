@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from schemas.errors import UsageError
+from schemas.errors import CorruptStore, UsageError
 from schemas.examples import EXAMPLES, turns
 from schemas.identity import digest16
 from schemas.lineage import Step
@@ -157,3 +157,14 @@ def test_a_query_that_runs_too_long_is_stopped(world: Seeded) -> None:
 def test_a_mistake_names_the_tables_there_are(world: Seeded) -> None:
     with pytest.raises(UsageError, match="tables are members, examples"):
         query(world.store, "support-bot", "select * from rows")
+
+
+@pytest.mark.parametrize("left", [0, 3, 200])
+def test_an_object_that_was_cut_short_is_damage_and_no_mistake_in_the_statement(tmp_path: Path, left: int) -> None:
+    world = seeded(tmp_path)
+    ref = world.steps["dolly"]
+    (path,) = world.store.paths(ref, "examples")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(CorruptStore, match=f"run `provender verify {ref}`"):
+        query(world.store, ref, "select id from examples")
