@@ -276,7 +276,7 @@ class Affected:
             alone[place.home] = flags
             return alone
         found: dict[DatasetRef, Array] = {}
-        known = False
+        known = self._named_by_members(kind, name)
         for manifest in self.manifests:
             named, flags = self._read(manifest, partial(self._of_step, kind, name), (False, None))
             known = known or named
@@ -285,6 +285,19 @@ class Affected:
         if not found and not known:
             raise UsageError(f"the store knows no {kind} {name[:80]!r}; `provender blast` lists what there is")
         return found
+
+    def _named_by_members(self, kind: Kind, name: str) -> bool:
+        """Whether a version counts members of a source or licence; notes what cannot be counted, its makers being gone."""
+        there, known = {str(manifest.ref) for manifest in self.manifests}, False
+        for manifest in self.manifests:
+            counted_ = _composition(manifest) if kind in ("source", "license") else []
+            named = any(str(row.get(kind) or "unknown") == name for row in counted_)
+            known = known or named
+            gone = [str(home) for home in manifest.homes if str(home) not in there]
+            if gone and (named or not counted_):
+                told = f"not counted here: rows that {listed(gone)} made, which the store has no more"
+                self._damage.setdefault(str(manifest.ref), told)
+        return known
 
     def _of_step(self, kind: Kind, name: str, manifest: Manifest) -> tuple[bool, Array | None]:
         """Whether a step names the cause, and which of its own examples are of it."""

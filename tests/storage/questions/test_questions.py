@@ -28,6 +28,7 @@ from storage.reports.draw_graph import graph
 from storage.reports.sankey import sankey
 from storage.reports.spreadsheets import csv_lines, harmless, jsonl_lines
 from storage.runs import RunLog
+from storage.store import Store
 from tests.seeded import Seeded, seeded
 
 STEP = Step(stage="rank", method={"method": "ifd"})
@@ -141,6 +142,19 @@ def test_an_unknown_cause_is_refused(world: Seeded) -> None:
         blast(world.store, "source", "nobody")
     with pytest.raises(UsageError, match="32 hexadecimal"):
         blast(world.store, "call", "xyz")
+
+
+def test_a_source_whose_ingest_is_gone_is_known_by_the_versions_that_count_it(tmp_path: Path) -> None:
+    alone = seeded(tmp_path)
+    gone = alone.steps["dolly"]
+    (tmp_path / "steps" / gone.stage / f"{gone.fingerprint}.json").unlink()
+    found = blast(Store.open(tmp_path), "source", "dolly")
+    assert found.direct == 2  # an answer that was corrected has a home of its own, once in each of two runs
+    assert {alone.steps["correct"], alone.strict["correct"]} == {
+        m.ref for m in alone.store.versions() if m.ref.stage == "filter" and m.parts.get("examples")
+    }
+    problems = {one.place: one.problem for one in found.damage}
+    assert problems[str(alone.v2)] == f"not counted here: rows that {gone} made, which the store has no more"
 
 
 def test_a_recall_list_names_each_affected_example_once_with_its_datasets(world: Seeded) -> None:
