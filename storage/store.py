@@ -69,7 +69,7 @@ class Store:
         if manifest is None:
             known = ", ".join(sorted(tags.names(self.disk))) or "none yet"
             raise MissingDataset(
-                f"store {self.disk.place} has no dataset {ref}; tags: {known}; `provender ls` lists versions"
+                f"store {self.disk.place} has no dataset {ref}; tags: {known}; `provender ls` lists versions, `provender verify` what is damaged"
             )
         return manifest
 

@@ -20,7 +20,7 @@ def test_quick_reaches_every_one_that_has_a_quick_form_and_no_other():
     assert everything is not None
     assert [name for name, _ in everything] == names()
     assert {name for name, given in everything if given} == {
-        "capacity", "decontaminate", "llm", "minhash", "novelty", "semantic_dedup",
+        "browse", "capacity", "decontaminate", "llm", "minhash", "novelty", "semantic_dedup",
     }  # fmt: skip
     assert planned([]) == [(name, []) for name in names()]
 
