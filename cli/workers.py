@@ -1,16 +1,23 @@
 """The workers that `provender up --all` keeps running beside its server: a process for each work pool of prefect.yaml."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import psutil
 
 from schemas.errors import EngineDown, UsageError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 
 def log_of(home: Path, pool: str) -> Path:
@@ -98,7 +105,40 @@ def resume_schedules(names: Sequence[str]) -> list[str]:
                 client.update_deployment_schedule(deployment.id, entry.id, active=True)
                 when = getattr(entry.schedule, "cron", None) or str(entry.schedule)
                 told.append(f"{name}: scheduled, {when} {getattr(entry.schedule, 'timezone', None) or 'UTC'}")
+            first = next_run(client, deployment.id)
+            if first is None:
+                raise EngineDown(f"{name}: the server took the schedule and made no run of it; see its log")
+            told[-1] += f"; next run {first:%Y-%m-%d %H:%M %Z}"
     return told
+
+
+def next_run(client: "SyncPrefectClient", deployment: UUID) -> datetime | None:
+    """When the server will start the next run of a deployment by its schedules; None where it made none.
+
+    The server is told to make them now; by itself it does so within a minute, and where it cannot only its log knows.
+    """
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    path = {"id": deployment}
+    with contextlib.suppress(PrefectHTTPStatusError):  # then there is no run, which is what is told
+        client.request("POST", "/deployments/{id}/schedule", path_params=path, json={"min_runs": 1})
+    waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=waiting),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+    return runs[0].expected_start_time if runs else None
 
 
 def _wait_until_online(home: Path, pool: str, process: "subprocess.Popen[bytes]", deadline: float) -> None:

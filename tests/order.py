@@ -10,7 +10,6 @@ FLOWS = (
     "tests/flows/test_curate_flow.py",
     "tests/flows/test_proxies_are_mapped.py",
     "tests/tasks/test_trigger.py",
-    "tests/flows/test_schedules_run.py",
 )
 #: By what they took in a run of the whole suite, longest first; all others take less than eight seconds on a busy core.
 LONGEST = (
