@@ -69,7 +69,8 @@ class Store:
         if manifest is None:
             known = ", ".join(sorted(tags.names(self.disk))) or "none yet"
             raise MissingDataset(
-                f"store {self.disk.place} has no dataset {ref}; tags: {known}; `provender ls` lists versions, `provender verify` what is damaged"
+                f"store {self.disk.place} has no dataset {ref}; tags: {known}; `provender ls` lists versions, "
+                "`provender verify` what is damaged"
             )
         return manifest
 
