@@ -2,8 +2,9 @@
 
 The baseline is what a reader of TRL's documentation writes: SFTTrainer with LoRA on prompt/completion rows. Both train the
 embedded model on the same rows, batch, length, steps and seed; the time is that of ``Trainer.train`` in both, without
-loading, and the best of the rounds. Processor seconds (one thread) are printed beside: on a busy machine they are the fairer
-figure. The losses are printed too: they should be the same training.
+loading, and the best of the rounds; where the machine's speed swings, the median over pairs of runs is the fairer ratio.
+Processor seconds (one thread) are printed beside: on a busy machine they are the fairer figure. The losses
+are printed too: they should be the same training.
 
     python -m benchmarks.trainer [--rows 320] [--rounds 3]
 """
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -52,7 +54,9 @@ def main() -> None:
         wall, processor = run["seconds"] / steps * 1000, run["processor"] / steps * 1000
         print(f"{name:10} {wall:8.1f} ms a step, {processor:.1f} ms of processor   last loss {run['loss']:.4f}")
     for what, key in (("ratio", "seconds"), ("ratio of processor seconds", "processor")):
-        print(f"{what} {best['provender'][key] / best['plain TRL'][key]:.3f}")
+        paired = [ours[key] / plain[key] for ours, plain in zip(made["provender"], made["plain TRL"], strict=True)]
+        told = f"of two runs beside each other: median {median(paired):.3f}, {min(paired):.3f} to {max(paired):.3f}"
+        print(f"{what} {best['provender'][key] / best['plain TRL'][key]:.3f} of the best; {told}")
 
 
 @contextmanager
