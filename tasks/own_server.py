@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -153,11 +153,10 @@ def _wait(server: _Server, seconds: float) -> None:
                     f"the temporary Prefect server ended with code {server.process.returncode}{told}; `provender up` keeps "
                     "one running, and --without-prefect needs none"
                 )
-            try:
+            with suppress(httpx.HTTPError):  # it listened, and ended, or takes its time
                 if client.get(f"{server.api}/health").status_code == 200:
                     return
-            except httpx.HTTPError:  # it listened, and ended, or takes its time
-                time.sleep(0.05)
+            time.sleep(0.05)
     raise EngineDown(
         f"the temporary Prefect server did not answer within {seconds:.0f} s{told}; `provender up` keeps one running, and "
         "--without-prefect needs none"

@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.lineage import DatasetRef
+from schemas.examples import EXAMPLES, turns
+from schemas.identity import digest16
+from schemas.lineage import DatasetRef, Step
 from storage.questions import figures, lasting
+from storage.questions.diff import diff
 from storage.questions.lasting import Shelf, keep_in
 from storage.questions.remembered import arrays
 from storage.questions.rows import rows
 from storage.questions.show import show
 from storage.questions.views import Composition
 from storage.seek import Reader
+from storage.store import Store
 from tests.seeded import TAG, Seeded, seeded
 
 REF = DatasetRef.parse("filter@" + "ab" * 8)
@@ -145,6 +150,29 @@ def test_a_fresh_process_answers_from_what_an_earlier_one_kept_and_says_the_same
     keep_in(None)
     _forget()
     assert (show(world.store, tag), rows(world.store, tag, fate="dropped", order="margin")) == first
+
+
+def two_versions(root: Path, *counts: int) -> Store:
+    """A store whose tag `set` has a version of so many rows each; nothing was made of them."""
+    store = Store.open(root)
+    for count in counts:
+        draft = store.draft(Step(stage="ingest", method={"source": f"{count} rows"}))
+        ids = [digest16(str(i).encode()) for i in range(count)]
+        said = [turns(("user", f"What is {i}?"), ("assistant", "A number.")) for i in range(count)]
+        rows = {"id": ids, "content_hash": ids, "source": ["x"] * count, "messages": said}
+        draft.put("examples", pl.DataFrame(rows, schema_overrides={"messages": EXAMPLES["messages"]}))
+        draft.homes = [draft.step.output]
+        store.tag("set", store.commit(draft).ref)
+    return store
+
+
+def test_a_comparison_of_one_store_is_not_that_of_another_with_the_same_names(tmp_path: Path, folder: Path) -> None:
+    """A store that is removed and made anew at its place is another one, too."""
+    one, other = two_versions(tmp_path / "one", 3, 5), two_versions(tmp_path / "other", 3, 9)
+    assert diff(one, "set@v1", "set@v2").added == 2
+    _forget()
+    assert diff(other, "set@v1", "set@v2").added == 6
+    assert len(list(folder.iterdir())) >= 2
 
 
 def test_of_a_version_whose_objects_are_gone_nothing_is_taken_from_what_was_kept(world: Seeded, folder: Path) -> None:
